@@ -1,0 +1,77 @@
+"""One login for every service's Django admin: auth's cookie, mapped to a local shadow user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, URLResolver, path
+from django.utils.module_loading import import_string
+from rest_framework_simplejwt.exceptions import TokenError
+
+from common.tokens import Principal, principal_from
+
+ADMIN_PREFIX = "/admin/"
+
+
+class AdminCookieMiddleware:
+    """Under /admin/, the request's user is the admin whom auth's cookie names, or nobody."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.load_user = import_string(settings.ADMIN_USER_LOADER)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path.startswith(ADMIN_PREFIX):
+            principal = _admin_from_cookie(request)
+            request.user = self.load_user(principal) if principal else AnonymousUser()
+        return self.get_response(request)
+
+
+def shadow_user(principal: Principal) -> AbstractBaseUser:
+    """Return the local superuser that stands for auth's admin (Django's log entries need a row).
+
+    It has no usable password: the only way in is auth's cookie.
+    """
+    user, created = get_user_model().objects.get_or_create(
+        username=principal.username, defaults={"is_staff": True, "is_superuser": True}
+    )
+    if created:
+        user.set_unusable_password()
+        user.save(update_fields=["password"])
+    return user
+
+
+def admin_urls(service: str) -> list[URLPattern | URLResolver]:
+    """Return the URL patterns of ``/admin/<service>/`` with login and logout sent to auth."""
+    prefix = f"admin/{service}/"
+    return [
+        path(f"{prefix}login/", _to_login),
+        path(f"{prefix}logout/", _to_logout),
+        path(prefix, admin.site.urls),
+    ]
+
+
+def _to_login(request: HttpRequest) -> HttpResponse:
+    target = request.GET.get("next", request.path.removesuffix("login/"))
+    return HttpResponseRedirect(f"{settings.LOGIN_PATH}?next={quote(target)}")
+
+
+def _to_logout(request: HttpRequest) -> HttpResponse:
+    # 307 keeps the POST and its CSRF token.
+    response = HttpResponseRedirect("/logout")
+    response.status_code = 307
+    return response
+
+
+def _admin_from_cookie(request: HttpRequest) -> Principal | None:
+    try:
+        principal = principal_from(request.COOKIES.get(settings.ACCESS_COOKIE, ""))
+    except TokenError:
+        return None
+    return principal if principal.role == "admin" else None

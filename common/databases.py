@@ -1,0 +1,94 @@
+"""Database connections of a service, with what SQLite and MySQL each need to be safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, transaction
+
+# Lock wait (2 s) < read timeout (3 s) < gunicorn's (10 s): the innermost wait ends first.
+CONNECT_TIMEOUT_SECONDS = 2
+SOCKET_TIMEOUT_SECONDS = 3
+LOCK_WAIT_SECONDS = 2
+
+MYSQL_OPTIONS: dict[str, Any] = {
+    "charset": "utf8mb4",
+    "isolation_level": "read committed",
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "read_timeout": SOCKET_TIMEOUT_SECONDS,
+    "write_timeout": SOCKET_TIMEOUT_SECONDS,
+    "init_command": f"SET SESSION innodb_lock_wait_timeout={LOCK_WAIT_SECONDS}",
+}
+SQLITE_OPTIONS: dict[str, Any] = {
+    # A transaction that starts as a reader and then writes cannot wait for its turn in SQLite.
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 5,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+}
+
+
+def databases(service: str) -> dict[str, dict[str, Any]]:
+    """Return Django's DATABASES: ``default``, and ``replica`` where one is configured.
+
+    Read from ``<SERVICE>_DATABASE_URL`` (default: a SQLite file under var/db) and
+    ``<SERVICE>_REPLICA_URL``.
+    """
+    from common.settings import VAR, env
+
+    name = service.upper()
+    default = env.db_url(
+        f"{name}_DATABASE_URL", default=f"sqlite:///{VAR / 'db' / service}.sqlite3"
+    )
+    result = {"default": _with_options(default)}
+    if env.str(f"{name}_REPLICA_URL", default=""):
+        result["replica"] = _with_options(env.db_url(f"{name}_REPLICA_URL"))
+        result["replica"]["TEST"] = {"MIRROR": "default"}
+    return result
+
+
+def _with_options(config: dict[str, Any]) -> dict[str, Any]:
+    mysql = config["ENGINE"] == "django.db.backends.mysql"
+    own = MYSQL_OPTIONS if mysql else SQLITE_OPTIONS
+    config["OPTIONS"] = {**own, **config.get("OPTIONS", {})}
+    # With gthread's long-lived threads this is the connection pool.
+    config["CONN_MAX_AGE"] = 600
+    config["CONN_HEALTH_CHECKS"] = mysql
+    if not mysql:
+        Path(config["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+        # Threads of a test must meet in a file: an in-memory database has no lock to wait for.
+        config["TEST"] = {"NAME": f"{config['NAME']}.test"}
+    return config
+
+
+def database_answers() -> str:
+    """Return ``ok`` when the service's database answers a query; raises a database error if not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return "ok"
+
+
+@contextmanager
+def consistent_snapshot() -> Iterator[None]:
+    """Let every query of the block see the database as of one moment, while traffic runs on.
+
+    Inside a transaction it is that transaction's view that counts.
+    """
+    if connection.in_atomic_block:
+        yield
+    elif connection.vendor == "mysql":
+        with connection.cursor() as cursor:
+            # For the next transaction only; the connection's default is READ COMMITTED.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        with transaction.atomic():
+            yield
+    else:
+        # atomic() would take SQLite's one write lock (IMMEDIATE) and stop the traffic.
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+            try:
+                yield
+            finally:
+                cursor.execute("ROLLBACK")

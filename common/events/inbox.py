@@ -1,0 +1,108 @@
+"""The consumer: applies each event once, in the transaction that writes its inbox row."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError
+from django.utils.module_loading import import_string
+
+from common.events.models import InboxEvent
+from common.events.transport import Message, StreamTransport, stream_name
+from common.loops import Loop
+from common.transactions import in_transaction
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE = 100
+# An event that failed this often is parked, so that those behind it go on.
+DELIVERIES_MAX = 5
+CONSUMER = f"{socket.gethostname()}:{os.getpid()}"
+Handler = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+class Consumer:
+    """Feeds this service's EVENT_SUBSCRIPTIONS: {emitting service: {event type: handler path}}.
+
+    A handler gets (data, event) and must bear doubled, late and shuffled events: it compares the
+    version that the data carries.
+    """
+
+    def __init__(self, transport: StreamTransport | None = None, name: str = CONSUMER) -> None:
+        self._transport = transport
+        self._name = name
+
+    def step(self) -> int:
+        """Deal with one batch of messages; return its size."""
+        if self._transport is None:
+            self._transport = StreamTransport()
+        streams = [stream_name(service) for service in settings.EVENT_SUBSCRIPTIONS]
+        messages = self._transport.receive(streams, settings.SERVICE, self._name, BATCH_SIZE)
+        for message in messages:
+            if self._dealt_with(message):
+                self._transport.acknowledge(message, settings.SERVICE)
+        return len(messages)
+
+    def _dealt_with(self, message: Message) -> bool:
+        assert self._transport is not None
+        try:
+            apply_event(message.event)
+        except Exception as error:
+            log.exception(
+                "event failed", event_id=message.event.get("id"), type=message.event.get("type")
+            )
+            if self._transport.deliveries(message, settings.SERVICE) < DELIVERIES_MAX:
+                return False
+            park_event(message.event, str(error))
+        return True
+
+
+def apply_event(event: dict[str, Any]) -> bool:
+    """Apply an event with its handler; False when nobody here wants it or it was applied before."""
+    handler = _handler_for(event)
+    if handler is None:
+        return False
+
+    def work() -> bool:
+        inbox = InboxEvent(id=event["id"], type=event["type"])
+        # A parked event that is tried again keeps its row.
+        parked = InboxEvent.objects.filter(id=event["id"], status=InboxEvent.Status.PARKED)
+        if not parked.update(status=InboxEvent.Status.APPLIED, payload=None, error=""):
+            inbox.save(force_insert=True)
+        handler(event["data"], event)
+        return True
+
+    try:
+        return in_transaction(work)
+    except IntegrityError:
+        if InboxEvent.objects.filter(id=event["id"]).exists():
+            return False
+        raise
+
+
+def park_event(event: dict[str, Any], error: str) -> None:
+    """Put an event that cannot be applied aside, with the reason, and go on without it."""
+    InboxEvent.objects.update_or_create(
+        id=event["id"],
+        defaults={
+            "type": event["type"],
+            "status": InboxEvent.Status.PARKED,
+            "payload": event,
+            "error": error[:2000],
+        },
+    )
+    log.error("event parked", event_id=event["id"], type=event["type"], error=error)
+
+
+def _handler_for(event: dict[str, Any]) -> Handler | None:
+    emitter = str(event["source"]).rpartition("/")[2]
+    path = settings.EVENT_SUBSCRIPTIONS.get(emitter, {}).get(event["type"])
+    return import_string(path) if path else None
+
+
+consume_events = Loop("consume_events", Consumer().step, interval_seconds=0.05)

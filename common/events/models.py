@@ -1,0 +1,69 @@
+"""Tables of the transactional outbox and inbox; every service has them in its own database."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+
+from common.ids import uuid7
+
+
+class OutboxEvent(models.Model):
+    """A fact that is to be published. Column names are Debezium's, so that a CDC connector fits."""
+
+    seq = models.BigAutoField(primary_key=True)
+    id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    aggregatetype = models.CharField(max_length=64)
+    aggregateid = models.CharField(max_length=64)
+    type = models.CharField(max_length=64)
+    payload = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    published_at = models.DateTimeField(null=True)
+    attempts = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "outbox_event"
+        indexes: ClassVar = [
+            models.Index(fields=["published_at", "seq"], name="outbox_unpublished")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.aggregateid}"
+
+
+class InboxEvent(models.Model):
+    """An event that this service has dealt with, written in the transaction of its effect."""
+
+    class Status(models.TextChoices):
+        APPLIED = "APPLIED"
+        PARKED = "PARKED"
+
+    id = models.UUIDField(primary_key=True)
+    type = models.CharField(max_length=64)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.APPLIED)
+    received_at = models.DateTimeField(auto_now_add=True)
+    # Filled for parked events only: what is needed to look at one and to try it again.
+    payload = models.JSONField(null=True)
+    error = models.TextField(blank=True, default="")
+
+    class Meta:
+        db_table = "inbox_event"
+        indexes: ClassVar = [models.Index(fields=["received_at"], name="inbox_received")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+
+class Lease(models.Model):
+    """Who may do what only one process should do at a time, and until when."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    holder = models.CharField(max_length=64, blank=True, default="")
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "lease"
+
+    def __str__(self) -> str:
+        return f"{self.name} held by {self.holder}"

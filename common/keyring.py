@@ -1,0 +1,152 @@
+"""Signing keys as files: who may sign as whom is decided by the folder a public key lies in.
+
+``private/<issuer>/<kid>.pem`` is readable by its owner only; ``public/<issuer>/<kid>.pem`` is what
+every service reads. The kid is the key's RFC 7638 thumbprint.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPublicKey,
+    generate_private_key,
+)
+from jwt.algorithms import RSAAlgorithm
+
+ALGORITHM = "RS256"
+KEY_BITS = 2048
+# An unknown kid makes the ring look at the folder again, but not more often than this:
+# forged kids must not cost a directory scan each.
+RELOAD_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that verifies tokens of one issuer."""
+
+    issuer: str
+    kid: str
+    key: RSAPublicKey
+
+
+class KeyRing:
+    """The public keys of all issuers, and the newest private key of those this process may be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._public: dict[str, PublicKey] = {}
+        self._signing: dict[str, tuple[str, RSAPrivateKey]] = {}
+        self._loaded_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def find(self, kid: str) -> PublicKey | None:
+        """Return the public key with that kid; a key added on disk is found within a second."""
+        if kid not in self._public:
+            self._reload()
+        return self._public.get(kid)
+
+    def public_keys(self, issuer: str) -> list[PublicKey]:
+        """Return the issuer's public keys, by kid."""
+        self._reload()
+        return sorted(
+            (key for key in self._public.values() if key.issuer == issuer), key=lambda k: k.kid
+        )
+
+    def signing_key(self, issuer: str) -> tuple[str, RSAPrivateKey]:
+        """Return (kid, key) of the issuer's newest private key; FileNotFoundError without one."""
+        cached = self._signing.get(issuer)
+        if cached is None:
+            paths = list((self.folder / "private" / issuer).glob("*.pem"))
+            if not paths:
+                raise FileNotFoundError(
+                    f"no private key of {issuer!r} under {self.folder}; "
+                    "`manage_all.py up` makes one, or run the auth service's rotate_keys"
+                )
+            newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
+            key = serialization.load_pem_private_key(newest.read_bytes(), password=None)
+            assert isinstance(key, RSAPrivateKey)
+            cached = self._signing[issuer] = (newest.stem, key)
+        return cached
+
+    def _reload(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._loaded_at < RELOAD_INTERVAL_SECONDS:
+                return
+            found = {}
+            for path in (self.folder / "public").glob("*/*.pem"):
+                key = serialization.load_pem_public_key(path.read_bytes())
+                assert isinstance(key, RSAPublicKey)
+                found[path.stem] = PublicKey(path.parent.name, path.stem, key)
+            self._public = found
+            self._loaded_at = time.monotonic()
+
+
+def ensure_keys(folder: Path, issuers: Iterable[str]) -> list[str]:
+    """Make a key for every issuer that has none; return the issuers that got one."""
+    made = []
+    for issuer in issuers:
+        if not list((folder / "private" / issuer).glob("*.pem")):
+            add_key(folder, issuer)
+            made.append(issuer)
+    return made
+
+
+def add_key(folder: Path, issuer: str) -> str:
+    """Make a new key pair; the public half is on disk before the private one. Return the kid."""
+    private = generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    public = private.public_key()
+    kid = thumbprint(public)
+    public_pem = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    private_pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _write(folder / "public" / issuer / f"{kid}.pem", public_pem, 0o644)
+    _write(folder / "private" / issuer / f"{kid}.pem", private_pem, 0o600)
+    return kid
+
+
+def jwk(public: RSAPublicKey, kid: str) -> dict[str, Any]:
+    """Return the key as a JSON Web Key (RFC 7517)."""
+    return {
+        **RSAAlgorithm.to_jwk(public, as_dict=True),
+        "kid": kid,
+        "use": "sig",
+        "alg": ALGORITHM,
+        "key_ops": ["verify"],
+    }
+
+
+def thumbprint(public: RSAPublicKey) -> str:
+    """Return the RFC 7638 thumbprint, base64url without padding."""
+    members = RSAAlgorithm.to_jwk(public, as_dict=True)
+    canonical = json.dumps(
+        {name: members[name] for name in ("e", "kty", "n")}, sort_keys=True, separators=(",", ":")
+    )
+    digest = hashlib.sha256(canonical.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    # A reader sees the whole key or none.
+    temporary.rename(path)

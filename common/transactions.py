@@ -1,0 +1,56 @@
+"""The one place that repeats a transaction, and that knows which database errors allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import stamina
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 3
+# MySQL: lock wait timeout, deadlock, record changed since the snapshot (MariaDB).
+ROLLED_BACK = frozenset({1205, 1213, 1020})
+# Server gone, connection lost: at COMMIT this means unknown, not failed.
+CONNECTION_LOST = frozenset({2006, 2013, 2055})
+
+
+def in_transaction(work: Callable[[], T]) -> T:
+    """Run ``work`` in one transaction, again (up to 3 times, jittered) when the database asks.
+
+    ``work`` must be repeatable by the ids it writes: after a lost connection it cannot be known
+    whether the first COMMIT happened. Inside an outer transaction nothing is retried, because
+    only the outermost one can be rolled back and repeated as a whole.
+    """
+    if connection.in_atomic_block:
+        with transaction.atomic():
+            return work()
+    for attempt in stamina.retry_context(
+        on=_may_be_repeated,
+        attempts=MAX_ATTEMPTS,
+        timeout=None,
+        wait_initial=0.01,
+        wait_max=0.2,
+        wait_jitter=0.05,
+    ):
+        with attempt, transaction.atomic():
+            return work()
+    raise AssertionError("retry_context either returns or raises")
+
+
+def _may_be_repeated(error: Exception) -> bool:
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    code = database_error_code(error)
+    if code in CONNECTION_LOST or isinstance(error, InterfaceError):
+        connection.close()
+        return True
+    return code in ROLLED_BACK or "database is locked" in str(error)
+
+
+def database_error_code(error: Error) -> int | None:
+    """Return MySQL's error number, or None for other databases and errors."""
+    code = error.args[0] if error.args else None
+    return code if isinstance(code, int) else None

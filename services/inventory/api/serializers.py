@@ -1,0 +1,150 @@
+"""Shapes of inventory's requests and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from services.inventory.models import STOCK_MAX, Reservation
+from services.inventory.reservations import Hold
+
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
+TICKET_ID_MAX = 10**18 - 1
+QUANTITY_MAX = 10_000
+LIMIT_MAX = 1_000_000
+TTL_SECONDS_MAX = 86_400
+GROUP_ENTRIES_MAX = 20
+CALL_ENTRIES_MAX = 256
+
+
+class StockSerializer(serializers.Serializer[Any]):
+    ticket_id = serializers.IntegerField()
+    total = serializers.IntegerField()
+    available = serializers.IntegerField()
+    reserved = serializers.IntegerField()
+    sold = serializers.IntegerField()
+    version = serializers.IntegerField()
+
+
+class SetStockSerializer(serializers.Serializer[Any]):
+    total = serializers.IntegerField(min_value=0, max_value=STOCK_MAX)
+
+
+class AdjustStockSerializer(serializers.Serializer[Any]):
+    delta = serializers.IntegerField(min_value=-STOCK_MAX, max_value=STOCK_MAX)
+
+    def validate_delta(self, delta: int) -> int:
+        if delta == 0:
+            raise serializers.ValidationError("0 changes nothing.")
+        return delta
+
+
+class ReserveSerializer(serializers.Serializer[Any]):
+    reservation_id = serializers.RegexField(ID_PATTERN)
+    ticket_id = serializers.IntegerField(min_value=1, max_value=TICKET_ID_MAX)
+    quantity = serializers.IntegerField(min_value=1, max_value=QUANTITY_MAX)
+    order_id = serializers.UUIDField(required=False, allow_null=True)
+    buyer_id = serializers.RegexField(ID_PATTERN, required=False, allow_null=True)
+    buyer_limit = serializers.IntegerField(
+        min_value=1, max_value=LIMIT_MAX, required=False, allow_null=True
+    )
+    ttl_seconds = serializers.IntegerField(
+        min_value=1, max_value=TTL_SECONDS_MAX, required=False, allow_null=True
+    )
+
+
+def hold_from(data: dict[str, Any]) -> Hold:
+    """Return the domain's Hold for validated ReserveSerializer data."""
+    return Hold(
+        reservation_id=data["reservation_id"],
+        ticket_id=data["ticket_id"],
+        quantity=data["quantity"],
+        ttl_seconds=data.get("ttl_seconds") or settings.HOLD_TTL_SECONDS,
+        order_id=data.get("order_id"),
+        buyer_id=data.get("buyer_id") or "",
+        buyer_limit=data.get("buyer_limit"),
+    )
+
+
+class ReservationSerializer(serializers.ModelSerializer[Reservation]):
+    class Meta:
+        model = Reservation
+        fields = (
+            "reservation_id",
+            "ticket_id",
+            "quantity",
+            "status",
+            "expires_at",
+            "order_id",
+            "buyer_id",
+            "reason",
+        )
+        read_only_fields = fields
+
+
+class TransitionSerializer(serializers.Serializer[Any]):
+    to = serializers.CharField()
+    at = serializers.DateTimeField()
+    reason = serializers.CharField()
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        # "from" is a Python keyword and cannot be a class attribute.
+        return {"from": serializers.CharField(), **super().get_fields()}
+
+
+class ReservationDetailSerializer(ReservationSerializer):
+    transitions = TransitionSerializer(many=True)
+
+    class Meta(ReservationSerializer.Meta):
+        fields = (*ReservationSerializer.Meta.fields, "transitions")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
+
+
+class DecideEntrySerializer(serializers.Serializer[Any]):
+    reservation_id = serializers.RegexField(ID_PATTERN)
+
+
+class GroupSerializer(serializers.Serializer[Any]):
+    """One all-or-nothing group of a batch; entries have the shape that their call wants."""
+
+    call = serializers.ChoiceField(choices=["reserve", "commit", "release"])
+    entries = serializers.ListField(
+        child=serializers.DictField(), min_length=1, max_length=GROUP_ENTRIES_MAX
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        shape = ReserveSerializer if attrs["call"] == "reserve" else DecideEntrySerializer
+        entries = shape(data=attrs["entries"], many=True)
+        if not entries.is_valid():
+            raise serializers.ValidationError({"entries": entries.errors})
+        ids = [entry["reservation_id"] for entry in entries.validated_data]
+        if len(set(ids)) != len(ids):
+            raise serializers.ValidationError("A reservation_id appears twice in one group.")
+        return {"call": attrs["call"], "entries": entries.validated_data}
+
+
+class BatchSerializer(serializers.Serializer[Any]):
+    groups = GroupSerializer(many=True, allow_empty=False)
+
+    def validate_groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        count = sum(len(group["entries"]) for group in groups)
+        if count > CALL_ENTRIES_MAX:
+            raise serializers.ValidationError(
+                f"{count} entries; one call takes at most {CALL_ENTRIES_MAX}."
+            )
+        return groups
+
+
+class HoldsQuerySerializer(serializers.Serializer[Any]):
+    created_before = serializers.DateTimeField()
+    after = serializers.CharField(required=False, max_length=128)
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=500)
+
+
+class HeldSerializer(serializers.ModelSerializer[Reservation]):
+    class Meta:
+        model = Reservation
+        fields = ("reservation_id", "order_id", "ticket_id", "quantity", "expires_at", "created_at")
+        read_only_fields = fields

@@ -1,0 +1,167 @@
+"""Inventory's public API: stock for admins, reservations for services and admins."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from common.authentication import principal_of
+from common.idempotency.keys import HEADER, fingerprint, idempotency_key
+from common.idempotency.records import Answer, Execution, run_once
+from common.permissions import IsAdmin, IsServiceOrAdmin
+from services.inventory import ledger, reservations, stock
+from services.inventory.api.serializers import (
+    AdjustStockSerializer,
+    ReservationDetailSerializer,
+    ReservationSerializer,
+    ReserveSerializer,
+    SetStockSerializer,
+    StockSerializer,
+    hold_from,
+)
+from services.inventory.reservations import Outcome
+
+KEY_PARAMETER = OpenApiParameter(HEADER, str, OpenApiParameter.HEADER, required=False)
+
+
+def actor_of(request: Request) -> str:
+    """Return who is named in the ledger for what this request does."""
+    principal = principal_of(request)
+    return f"{principal.role}:{principal.username}"[:64]
+
+
+@extend_schema(tags=["inventory"])
+class StockView(APIView):
+    """The counters of one ticket. PUT sets the total until the first unit is reserved or sold."""
+
+    def get_permissions(self) -> list[IsAdmin | IsServiceOrAdmin]:
+        return [IsAdmin() if self.request.method == "PUT" else IsServiceOrAdmin()]
+
+    def get_serializer(self) -> SetStockSerializer:
+        # Lets the browsable API offer an example body.
+        return SetStockSerializer()
+
+    @extend_schema(operation_id="stock_get", responses=StockSerializer)
+    def get(self, request: Request, ticket_id: int) -> Response:
+        return Response(stock.state_of(ticket_id))
+
+    @extend_schema(
+        operation_id="stock_set",
+        request=SetStockSerializer,
+        responses={200: StockSerializer, 201: StockSerializer},
+    )
+    def put(self, request: Request, ticket_id: int) -> Response:
+        body = SetStockSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        state, created = stock.initialise(
+            ticket_id=ticket_id, total=body.validated_data["total"], actor=actor_of(request)
+        )
+        return Response(state, status=201 if created else 200)
+
+
+@extend_schema(tags=["inventory"])
+class AdjustStockView(APIView):
+    """Add units to a ticket's stock, or take free ones away. An Idempotency-Key is honoured."""
+
+    permission_classes = (IsAdmin,)
+
+    def get_serializer(self) -> AdjustStockSerializer:
+        return AdjustStockSerializer()
+
+    @extend_schema(
+        operation_id="stock_adjust",
+        request=AdjustStockSerializer,
+        responses=StockSerializer,
+        parameters=[KEY_PARAMETER],
+    )
+    def post(self, request: Request, ticket_id: int) -> Response:
+        body = AdjustStockSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        delta, actor = body.validated_data["delta"], actor_of(request)
+        key = idempotency_key(request, required=False)
+        if key is None:
+            return Response(stock.adjust(ticket_id=ticket_id, delta=delta, actor=actor))
+
+        def work(execution: Execution) -> Answer:
+            return stock.adjust_once(
+                ticket_id=ticket_id, delta=delta, actor=actor, execution=execution
+            )
+
+        answer = run_once(
+            work,
+            user_id=principal_of(request).id,
+            operation=f"stock.adjust:{ticket_id}",
+            key=key,
+            fingerprint=fingerprint("POST", request.path, {"delta": delta}),
+        )
+        headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+        return Response(answer.body, status=answer.status, headers=headers)
+
+
+@extend_schema(tags=["inventory"])
+class ReservationsView(APIView):
+    """Reserve units of one ticket; sending it again answers the same."""
+
+    permission_classes = (IsServiceOrAdmin,)
+
+    def get_serializer(self) -> ReserveSerializer:
+        return ReserveSerializer()
+
+    @extend_schema(
+        operation_id="reservation_reserve",
+        request=ReserveSerializer,
+        responses={200: ReservationSerializer, 201: ReservationSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        body = ReserveSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        hold = hold_from(body.validated_data)
+        return _respond(reservations.reserve(holds=[hold], actor=actor_of(request))[0])
+
+
+@extend_schema(tags=["inventory"])
+class ReservationView(APIView):
+    """One reservation with every step of its life."""
+
+    permission_classes = (IsServiceOrAdmin,)
+
+    @extend_schema(operation_id="reservation_get", responses=ReservationDetailSerializer)
+    def get(self, request: Request, reservation_id: str) -> Response:
+        row = reservations.get(reservation_id)
+        transitions = ledger.transitions_of(reservation_id)
+        return Response({**ReservationSerializer(row).data, "transitions": transitions})
+
+
+@extend_schema(tags=["inventory"])
+class CommitView(APIView):
+    """RESERVED → COMMITTED: the units are sold."""
+
+    permission_classes = (IsServiceOrAdmin,)
+
+    @extend_schema(operation_id="reservation_commit", request=None, responses=ReservationSerializer)
+    def post(self, request: Request, reservation_id: str) -> Response:
+        ids = [reservation_id]
+        return _respond(reservations.commit(reservation_ids=ids, actor=actor_of(request))[0])
+
+
+@extend_schema(tags=["inventory"])
+class ReleaseView(APIView):
+    """RESERVED → RELEASED: the units are available again."""
+
+    permission_classes = (IsServiceOrAdmin,)
+
+    @extend_schema(
+        operation_id="reservation_release", request=None, responses=ReservationSerializer
+    )
+    def post(self, request: Request, reservation_id: str) -> Response:
+        ids = [reservation_id]
+        return _respond(reservations.release(reservation_ids=ids, actor=actor_of(request))[0])
+
+
+def _respond(outcome: Outcome) -> Response:
+    if outcome.problem is not None:
+        raise outcome.problem
+    status = 201 if outcome.created else 200
+    return Response(ReservationSerializer(outcome.reservation).data, status=status)

@@ -1,0 +1,163 @@
+"""The counters of a ticket. Nobody but this module changes them, and it never reads before it
+writes: the conditional UPDATE is the only judge of whether there is enough.
+
+Every change bumps the row's version and publishes ``stock.changed`` with the whole new state in the
+same transaction, so that projections can tell newer from older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from django.db import IntegrityError
+from django.db.models import F
+from django.utils import timezone
+
+from common.errors import NotFound, Problem
+from common.events.outbox import publish
+from common.idempotency.records import Answer, Execution
+from common.transactions import in_transaction
+from services.inventory import ledger
+from services.inventory.models import STOCK_MAX, Stock, StockMovement
+
+
+class StockState(TypedDict):
+    """What the API and the events say of a ticket's stock."""
+
+    ticket_id: int
+    total: int
+    available: int
+    reserved: int
+    sold: int
+    version: int
+
+
+def state_of(ticket_id: int) -> StockState:
+    """Return the counters of a ticket; NotFound ``stock_not_found`` when none were set."""
+    row = Stock.objects.filter(ticket_id=ticket_id).first()
+    if row is None:
+        raise NotFound("stock_not_found", f"No stock has been set for ticket {ticket_id}.")
+    return StockState(
+        ticket_id=row.ticket_id,
+        total=row.total,
+        available=row.available,
+        reserved=row.reserved,
+        sold=row.sold,
+        version=row.version,
+    )
+
+
+def initialise(*, ticket_id: int, total: int, actor: str) -> tuple[StockState, bool]:
+    """Set how many units there are; return (state, created).
+
+    May be repeated with another number until the first unit is reserved or sold, then 409
+    ``stock_in_use``: from there on only adjust() may change it.
+    """
+    try:
+        return in_transaction(lambda: (_create(ticket_id, total, actor), True))
+    except IntegrityError:
+        return in_transaction(lambda: (_reset(ticket_id, total, actor), False))
+
+
+def adjust(*, ticket_id: int, delta: int, actor: str) -> StockState:
+    """Add units, or with a negative ``delta`` take free ones away.
+
+    409 ``insufficient_stock`` when fewer are free; 409 ``stock_too_large`` beyond STOCK_MAX.
+    """
+
+    return in_transaction(lambda: _adjust(ticket_id, delta, actor))
+
+
+def adjust_once(*, ticket_id: int, delta: int, actor: str, execution: Execution) -> Answer:
+    """adjust() under an idempotency key: the answer is kept in the transaction of the change."""
+    return in_transaction(lambda: execution.finish(200, dict(_adjust(ticket_id, delta, actor))))
+
+
+def move(ticket_id: int, effect: Mapping[str, int], quantity: int) -> bool:
+    """Apply a transition's effect for ``quantity`` units; False (and no effect) if they lack.
+
+    Must run inside the transaction of the transition.
+    """
+    deltas = {counter: sign * quantity for counter, sign in effect.items()}
+    enough = {f"{counter}__gte": -delta for counter, delta in deltas.items() if delta < 0}
+    rows = Stock.objects.filter(ticket_id=ticket_id, **enough)
+    if not rows.update(**_plus(deltas)):
+        return False
+    _announce(ticket_id)
+    return True
+
+
+def lacking(ticket_id: int, wanted: int) -> Problem:
+    """Return why move() found too little: no stock row at all, or too few units."""
+    try:
+        return insufficient(ticket_id, wanted, state_of(ticket_id)["available"])
+    except NotFound:
+        return NotFound("ticket_not_found", f"Ticket {ticket_id} has no stock.")
+
+
+def insufficient(ticket_id: int, wanted: int, available: int) -> Problem:
+    """Return the refusal for units that are not there."""
+    return Problem(
+        409,
+        "insufficient_stock",
+        f"{wanted} of ticket {ticket_id} wanted, {available} available.",
+        ticket_id=ticket_id,
+        available=available,
+    )
+
+
+def _adjust(ticket_id: int, delta: int, actor: str) -> StockState:
+    rows = Stock.objects.filter(
+        ticket_id=ticket_id, available__gte=-delta, total__lte=STOCK_MAX - delta
+    )
+    if not rows.update(**_plus({"total": delta, "available": delta})):
+        state = state_of(ticket_id)
+        if state["available"] + delta < 0:
+            raise insufficient(ticket_id, -delta, state["available"])
+        raise Problem(409, "stock_too_large", f"A ticket has at most {STOCK_MAX} units.")
+    ledger.record_stock(
+        ticket_id=ticket_id, kind=StockMovement.Kind.ADJUST, quantity=delta, actor=actor
+    )
+    return _announce(ticket_id)
+
+
+def _create(ticket_id: int, total: int, actor: str) -> StockState:
+    Stock(ticket_id=ticket_id, total=total, available=total).save(force_insert=True)
+    return _initialised(ticket_id, total, actor)
+
+
+def _reset(ticket_id: int, total: int, actor: str) -> StockState:
+    unused = Stock.objects.filter(ticket_id=ticket_id, reserved=0, sold=0)
+    now = timezone.now()
+    if not unused.update(total=total, available=total, version=F("version") + 1, updated_at=now):
+        raise Problem(
+            409,
+            "stock_in_use",
+            "Units are reserved or sold already; adjust the stock instead of setting it.",
+        )
+    return _initialised(ticket_id, total, actor)
+
+
+def _initialised(ticket_id: int, total: int, actor: str) -> StockState:
+    ledger.record_stock(
+        ticket_id=ticket_id, kind=StockMovement.Kind.INITIALISE, quantity=total, actor=actor
+    )
+    return _announce(ticket_id)
+
+
+def _plus(deltas: Mapping[str, int]) -> dict[str, object]:
+    changes: dict[str, object] = {name: F(name) + delta for name, delta in deltas.items()}
+    return {**changes, "version": F("version") + 1, "updated_at": timezone.now()}
+
+
+def _announce(ticket_id: int) -> StockState:
+    # The row is locked by this transaction, so this is the state that it will commit.
+    state = state_of(ticket_id)
+    publish(
+        aggregate_type="ticket",
+        aggregate_id=str(ticket_id),
+        event_type="stock.changed",
+        data=dict(state),
+    )
+    return state
