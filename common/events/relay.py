@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 BATCH_SIZE = 200
 LEASE_SECONDS = 10.0
 PURGE_INTERVAL_SECONDS = 60.0
+CHECK_INTERVAL_SECONDS = 1.0
 HOLDER = f"{socket.gethostname()}:{os.getpid()}"[-64:]
 
 
@@ -35,25 +36,43 @@ class Relay:
     def __init__(self, transport: StreamTransport | None = None, holder: str = HOLDER) -> None:
         self._transport = transport
         self._holder = holder
-        self._purged_at = float("-inf")
+        self._lease_ends_at = self._checked_at = self._purged_at = float("-inf")
 
     def step(self) -> int:
-        """Publish one batch; return its size."""
-        if not hold_lease("relay", self._holder, LEASE_SECONDS):
+        """Publish one batch; return its size. An idle step costs one read and no write."""
+        self._look_after_stream()
+        events = list(OutboxEvent.objects.filter(published_at=None).order_by("seq")[:BATCH_SIZE])
+        if not events or not self._leads():
             return 0
+        self._stream().send(stream_name(settings.SERVICE), [event.payload for event in events])
+        OutboxEvent.objects.filter(seq__in=[event.seq for event in events]).update(
+            published_at=timezone.now(), attempts=F("attempts") + 1
+        )
+        return len(events)
+
+    def _stream(self) -> StreamTransport:
         if self._transport is None:
             self._transport = StreamTransport()
-        stream = stream_name(settings.SERVICE)
-        if self._transport.is_empty(stream):
-            self._refill(stream)
-        events = list(OutboxEvent.objects.filter(published_at=None).order_by("seq")[:BATCH_SIZE])
-        if events:
-            seqs = [event.seq for event in events]
-            OutboxEvent.objects.filter(seq__in=seqs).update(attempts=F("attempts") + 1)
-            self._transport.send(stream, [event.payload for event in events])
-            OutboxEvent.objects.filter(seq__in=seqs).update(published_at=timezone.now())
-        self._purge_sometimes()
-        return len(events)
+        return self._transport
+
+    def _leads(self) -> bool:
+        """Tell whether this relay holds the lease; it is renewed when half of it is over."""
+        now = time.monotonic()
+        if self._lease_ends_at - now < LEASE_SECONDS / 2:
+            held = hold_lease("relay", self._holder, LEASE_SECONDS)
+            self._lease_ends_at = now + LEASE_SECONDS if held else float("-inf")
+        return self._lease_ends_at > now
+
+    def _look_after_stream(self) -> None:
+        now = time.monotonic()
+        if now - self._checked_at > CHECK_INTERVAL_SECONDS:
+            self._checked_at = now
+            stream = stream_name(settings.SERVICE)
+            if self._stream().is_empty(stream) and self._leads():
+                self._refill(stream)
+        if now - self._purged_at > PURGE_INTERVAL_SECONDS:
+            self._purged_at = now
+            purge()
 
     def _refill(self, stream: str) -> None:
         """Publish the retained events again after Redis lost the stream; consumers know doubles."""
@@ -62,11 +81,6 @@ class Relay:
             log.warning(
                 "stream was empty; publishing retained events again", stream=stream, events=again
             )
-
-    def _purge_sometimes(self) -> None:
-        if time.monotonic() - self._purged_at > PURGE_INTERVAL_SECONDS:
-            self._purged_at = time.monotonic()
-            purge()
 
 
 relay_outbox = Loop("relay_outbox", Relay().step, interval_seconds=0.1)
