@@ -1,0 +1,1 @@
+"""The one entry point: who may go where, the storefront, the API's documentation."""
