@@ -1,0 +1,61 @@
+"""What the order service wants of a payment provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from services.order.models import Payment
+
+
+class Outcome(StrEnum):
+    """What became of the money."""
+
+    CAPTURED = "captured"
+    DECLINED = "declined"
+    # Known only later: a webhook will tell.
+    PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A provider's answer to a charge; ``reference`` is its own name for the payment."""
+
+    outcome: Outcome
+    reference: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a verified webhook says of a payment."""
+
+    payment_id: UUID
+    outcome: Outcome
+    amount: int
+    currency: str
+    reference: str
+
+
+class PaymentProvider(Protocol):
+    """Takes money and gives it back.
+
+    Both calls know a payment by its id and may be repeated: the second charge of a payment takes
+    nothing and answers as the first. A provider that cannot be reached raises
+    common.errors.Unavailable, and what happened is then unknown until the call is repeated.
+    """
+
+    name: str
+    # What a buyer may choose; unique over all providers, the default first.
+    methods: tuple[str, ...]
+
+    def charge(self, payment: Payment) -> Charge:
+        """Take the payment's amount."""
+
+    def refund(self, payment: Payment) -> None:
+        """Give back whatever was taken for the payment, in full; nothing taken is fine too."""
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice:
+        """Return what a webhook says; 400 ``webhook_refused`` if forged, old or unreadable."""

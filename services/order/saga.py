@@ -1,0 +1,184 @@
+"""The saga of an order: one function moves it, one does what its state asks of inventory.
+
+Whoever comes along may call either, any number of times: the request, the webhook, an event, the
+sweeper. The UPDATE is conditional, and the calls to inventory are idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.db.models import F
+from django.utils import timezone
+
+from common.errors import Unavailable
+from common.events.outbox import publish
+from common.transactions import in_transaction
+from services.order import inventory_client, payments
+from services.order.documents import order_event
+from services.order.inventory_client import Entry
+from services.order.models import Order
+from services.order.states import ORDER_STEPS, OrderStatus
+
+log = structlog.get_logger(__name__)
+
+# What the request itself has not finished after this long, the sweeper does.
+SWEEP_AFTER = timedelta(seconds=3)
+# Inventory's own sweeper gives holds back and says so; this is for when the word gets lost.
+EXPIRY_GRACE = timedelta(seconds=5)
+
+# Answers to a commit that mean: there is nothing left to sell.
+LOST_CODES = frozenset(
+    {
+        "reservation_already_released",
+        "reservation_expired",
+        "reservation_failed",
+        "reservation_not_found",
+    }
+)
+# Answers to a release that mean: nothing is held (any more).
+NOTHING_HELD_CODES = frozenset({"reservation_failed", "reservation_not_found"})
+
+
+def apply(order_id: UUID, step: str, *, settled: bool = False) -> bool:
+    """Move the order by a row of ORDER_STEPS and publish it; False if it is not where it starts.
+
+    ``settled`` says that inventory is in line with the new state already.
+    """
+    row = ORDER_STEPS[step]
+
+    def work() -> bool:
+        now = timezone.now()
+        orders = Order.objects.filter(pk=order_id, status=row.source)
+        won = orders.update(
+            status=row.target,
+            version=F("version") + 1,
+            settled_at=now if settled or row.settles else None,
+            due_at=now + SWEEP_AFTER,
+            updated_at=now,
+        )
+        if won:
+            announce(Order.objects.get(pk=order_id), row.event)
+        return bool(won)
+
+    return in_transaction(work)
+
+
+def announce(order: Order, event_type: str) -> None:
+    """Publish the order's whole state; belongs inside the transaction that made it so."""
+    publish(
+        aggregate_type="order",
+        aggregate_id=str(order.id),
+        event_type=event_type,
+        data=order_event(order, order.items.all()),
+    )
+
+
+def advance(order: Order) -> Order:
+    """Do what the order's state asks of inventory and return the order as it then is.
+
+    Raises Unavailable when inventory does not answer; nothing is lost, call it again later.
+    """
+    duty = _DUTIES.get(OrderStatus(order.status))
+    if duty is not None and order.settled_at is None:
+        duty(order)
+    return Order.objects.get(pk=order.pk)
+
+
+def advance_if_possible(order: Order) -> Order:
+    """Advance the order; if inventory does not answer now, leave the rest to the sweeper."""
+    try:
+        return advance(order)
+    except Unavailable as error:
+        log.warning("left to the sweeper", order_id=str(order.pk), reason=str(error))
+        return Order.objects.get(pk=order.pk)
+
+
+def overdue_at(expires_at: datetime) -> datetime:
+    """Return when the sweeper looks after an order that awaits its payment."""
+    return expires_at + EXPIRY_GRACE
+
+
+def _expire_if_overdue(order: Order) -> None:
+    # The state decides, not the clock: a payment that is booked first wins, and then the commit at
+    # inventory tells whether the hold was still there.
+    overdue = order.expires_at is not None and timezone.now() >= overdue_at(order.expires_at)
+    if overdue and apply(order.pk, "expire"):
+        advance(Order.objects.get(pk=order.pk))
+
+
+def _commit(order: Order) -> None:
+    """Turn the holds of a paid order into sales; if any is lost, give the money back."""
+    entries = inventory_client.commit(_reservation_ids(order))
+    refused = [entry for entry in entries if entry.code]
+    if not refused:
+        apply(order.pk, "confirm")
+        return
+    lost = [entry for entry in refused if entry.code in LOST_CODES]
+    if not lost:
+        log.error("commit refused", order_id=str(order.pk), answers=[e.error for e in refused])
+        raise Unavailable("inventory_unavailable", "The inventory service refused the commit.")
+    log.warning("paid too late", order_id=str(order.pk), lost=[e.reservation_id for e in lost])
+    if _lose(order):
+        payments.refund_due_payments(order.pk)
+        advance(Order.objects.get(pk=order.pk))
+
+
+class _MovedOn(Exception):
+    """Somebody else has moved the order; takes back what this transaction did."""
+
+
+def _lose(order: Order) -> bool:
+    def work() -> None:
+        # Payment rows before the order's row, as everywhere, so that nobody deadlocks.
+        payments.owe_refunds(order.pk)
+        if not apply(order.pk, "lose"):
+            raise _MovedOn
+
+    try:
+        in_transaction(work)
+    except _MovedOn:
+        return False
+    return True
+
+
+def _release(order: Order) -> None:
+    """Give back whatever a refused, cancelled or expired order may still hold."""
+    if release_holds(_reservation_ids(order)):
+        settle(order)
+
+
+def settle(order: Order) -> None:
+    """Note that inventory is in line with the order's final state."""
+    unsettled = Order.objects.filter(pk=order.pk, status=order.status, settled_at=None)
+    unsettled.update(settled_at=timezone.now())
+
+
+def release_holds(reservation_ids: list[str]) -> bool:
+    """Give holds back at inventory; False when one of them cannot be given back."""
+    entries = inventory_client.release(reservation_ids) if reservation_ids else []
+    kept = [entry for entry in entries if not _gives_nothing(entry)]
+    if kept:
+        log.error("holds cannot be released", answers=[entry.error for entry in kept])
+    return not kept
+
+
+def _gives_nothing(entry: Entry) -> bool:
+    return not entry.code or entry.code in NOTHING_HELD_CODES
+
+
+def _reservation_ids(order: Order) -> list[str]:
+    return list(order.items.order_by("ticket_id").values_list("pk", flat=True))
+
+
+# state → what it asks for; CONFIRMED asks for nothing more
+_DUTIES: dict[OrderStatus, Callable[[Order], None]] = {
+    OrderStatus.AWAITING_PAYMENT: _expire_if_overdue,
+    OrderStatus.PAID: _commit,
+    OrderStatus.REJECTED: _release,
+    OrderStatus.CANCELLED: _release,
+    OrderStatus.EXPIRED: _release,
+}

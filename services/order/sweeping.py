@@ -1,0 +1,98 @@
+"""The sweeper: repeats every step that did not finish. All steps are idempotent, so this is the
+whole crash recovery, and any number of sweepers may run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import structlog
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from common.errors import Unavailable
+from common.idempotency.records import purge_records
+from common.loops import Loop
+from common.transactions import in_transaction
+from services.order import orphans, paying, saga
+from services.order.models import Order, Payment
+
+log = structlog.get_logger(__name__)
+Row = TypeVar("Row", Order, Payment)
+
+BATCH_SIZE = 50
+# Who fails comes up again after this long, behind those that wait already.
+RETRY_AFTER = timedelta(seconds=3)
+ORPHANS_INTERVAL_SECONDS = 5.0
+PURGE_INTERVAL_SECONDS = 60.0
+
+
+class Sweeper:
+    """One round: orders, payments, and now and then holds without an order and old keys."""
+
+    def __init__(self) -> None:
+        self._orphans_at = float("-inf")
+        self._purged_at = float("-inf")
+
+    def step(self) -> int:
+        """Do one bounded round; return how much was found to do."""
+        found = sweep_orders() + sweep_payments()
+        now = time.monotonic()
+        if now - self._orphans_at >= ORPHANS_INTERVAL_SECONDS:
+            self._orphans_at = now
+            found += _unless_unavailable(orphans.resolve_orphans)
+        if now - self._purged_at >= PURGE_INTERVAL_SECONDS:
+            self._purged_at = now
+            purge_records()
+        return found
+
+
+def sweep_orders() -> int:
+    """Advance orders that nobody has finished; return how many."""
+    due = Order.objects.filter(settled_at=None, due_at__lte=timezone.now()).order_by("due_at")
+    return _sweep(due, saga.advance)
+
+
+def sweep_payments() -> int:
+    """Finish payments that were interrupted, and refunds that are due; return how many."""
+    due = Payment.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
+    return _sweep(due.select_related("order"), paying.resume)
+
+
+def _sweep(due: QuerySet[Row], finish: Callable[[Row], object]) -> int:
+    done = 0
+    for row in due[:BATCH_SIZE]:
+        if not _claim(row):
+            continue
+        try:
+            finish(row)
+        except Unavailable as error:
+            # Whoever is away for this one is away for the others; they keep their place.
+            log.warning("sweeper waits", row=str(row), reason=str(error))
+            break
+        except Exception:
+            # One bad row must not keep the others from being finished.
+            log.exception("sweeper failed", row=str(row))
+        done += 1
+    return done
+
+
+def _claim(row: Order | Payment) -> bool:
+    """Take a row for this sweeper by moving its time on; another one finds it moved."""
+    due_at = row.due_at
+    assert due_at is not None, "found by its due_at"
+    unclaimed = type(row).objects.filter(pk=row.pk, due_at=due_at)
+    return bool(in_transaction(lambda: unclaimed.update(due_at=timezone.now() + RETRY_AFTER)))
+
+
+def _unless_unavailable(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except Unavailable as error:
+        log.warning("sweeper waits", reason=str(error))
+        return 0
+
+
+finish_orders = Loop("finish_orders", Sweeper().step, interval_seconds=0.5)

@@ -1,0 +1,432 @@
+"""What is interrupted is finished: by the same request again, or by the sweeper."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from common.ids import derived_token, derived_uuid
+from services.order import orphans, paying, placing, saga
+from services.order.models import Order, Payment
+from services.order.providers.base import Charge, Outcome
+from services.order.providers.sandbox import SandboxProvider
+from services.order.sweeping import Sweeper, sweep_orders, sweep_payments
+from tests.common.concurrency import together
+from tests.order.driver import make_due, reservation_ids, violations
+
+pytestmark = pytest.mark.django_db
+
+
+class Crash(BaseException):
+    """The worker dies at this point."""
+
+
+@pytest.fixture
+def crash_at(monkeypatch):
+    """Return a switch: ``crash_at(module, "name")`` lets the worker die in that function, once."""
+
+    def arm(module, name, *, after=False):
+        function = getattr(module, name)
+
+        def dies(*args, **kwargs):
+            monkeypatch.setattr(module, name, function)
+            if after:
+                function(*args, **kwargs)
+            raise Crash
+
+        monkeypatch.setattr(module, name, dies)
+
+    return arm
+
+
+@pytest.fixture
+def suspect_at_once(monkeypatch):
+    """Let holds be looked at that were made a moment ago."""
+    monkeypatch.setattr(orphans, "SUSPECT_AFTER", timedelta(seconds=-60))
+
+
+def hold(inventory, ann, ticket, quantity=1, key="k"):
+    """Hold units as a request would that dies before it inserts its order; return the order id."""
+    user = str(ann.user_id)
+    order_id = str(derived_uuid(user, key))
+    entry = {
+        "reservation_id": derived_token(user, key, str(ticket)),
+        "ticket_id": ticket,
+        "quantity": quantity,
+        "order_id": order_id,
+        "buyer_id": user,
+    }
+    assert inventory.batch("reserve", entry)["ok"]
+    return order_id
+
+
+@pytest.mark.parametrize("fault", ["lose", "hang"])
+def test_a_lost_answer_of_inventory_is_a_503_and_the_same_key_then_works(
+    ann, on_sale, inventory, road, fault
+):
+    ticket = on_sale(10)
+    road.plan(fault)
+
+    lost = ann.place({ticket: 2})
+    again = ann.place({ticket: 2})
+
+    assert (lost.status, lost.code) == (503, "inventory_unavailable")
+    assert lost.headers["Retry-After"] == "1"
+    assert again.status == 201
+    assert "Idempotent-Replayed" not in again.headers
+    assert inventory.stock(ticket) == (8, 2, 0)
+    assert Order.objects.count() == 1
+    assert violations() == []
+
+
+@pytest.mark.parametrize("fault", ["down", "refuse"])
+def test_an_inventory_that_is_away_leaves_nothing_behind(ann, on_sale, inventory, road, fault):
+    ticket = on_sale(10)
+    road.plan(fault)
+
+    assert ann.place({ticket: 2}).status == 503
+    assert inventory.stock(ticket) == (10, 0, 0)
+    assert not Order.objects.exists()
+    assert ann.place({ticket: 2}).status == 201
+
+
+def test_a_lost_refusal_is_the_same_refusal_later(ann, on_sale, road):
+    plenty, scarce = on_sale(10), on_sale(1)
+    road.plan("lose")
+    assert ann.place({plenty: 1, scarce: 2}).status == 503
+
+    again = ann.place({plenty: 1, scarce: 2})
+
+    assert (again.status, again.code, again.body["ticket_id"]) == (409, "sold_out", scarce)
+    assert Order.objects.get().settled_at is not None
+
+
+def test_a_worker_that_dies_before_its_order_leaves_a_hold_that_the_retry_finds(
+    ann, on_sale, inventory, crash_at
+):
+    ticket = on_sale(10)
+    crash_at(placing, "_insert")
+    with pytest.raises(Crash):
+        ann.place({ticket: 2})
+
+    again = ann.place({ticket: 2})
+
+    assert again.status == 201
+    assert inventory.stock(ticket) == (8, 2, 0)
+    assert violations() == []
+
+
+def test_a_torn_purchase_is_resolved_and_its_units_come_back(
+    ann, on_sale, inventory, suspect_at_once
+):
+    ticket = on_sale(10)
+    order_id = hold(inventory, ann, ticket, 3)
+
+    assert orphans.resolve_orphans() == 1
+
+    assert inventory.stock(ticket) == (10, 0, 0)
+    order = Order.objects.get(pk=order_id)
+    assert (order.status, order.rejection["code"]) == ("REJECTED", "order_interrupted")
+    assert order.settled_at is not None
+    assert orphans.resolve_orphans() == 0
+    assert violations() == []
+
+
+def test_the_buyer_of_a_torn_purchase_is_told_so_by_the_same_key(
+    ann, bob, on_sale, inventory, suspect_at_once
+):
+    ticket = on_sale(10)
+    order_id = hold(inventory, ann, ticket)
+    orphans.resolve_orphans()
+    assert ann.order(order_id).status == 404, "nobody's yet"
+
+    told = ann.place({ticket: 1})
+    another_body = ann.place({ticket: 2})
+
+    assert (told.status, told.code) == (409, "order_interrupted")
+    assert told.headers["Idempotent-Replayed"] == "true"
+    assert (another_body.status, another_body.code) == (422, "idempotency_key_reused")
+    assert ann.order(order_id).body["status"] == "REJECTED"
+    assert bob.order(order_id).status == 404
+    assert ann.place({ticket: 1}, key="new").status == 201
+    assert violations() == []
+
+
+def test_a_request_that_comes_in_after_its_stand_in_loses_and_holds_nothing(
+    ann, on_sale, inventory, suspect_at_once, monkeypatch
+):
+    ticket = on_sale(10)
+    prepare = placing._order_with_outcome
+
+    def sweep_meanwhile(*args):
+        assert orphans.resolve_orphans() == 1
+        return prepare(*args)
+
+    monkeypatch.setattr(placing, "_order_with_outcome", sweep_meanwhile)
+
+    late = ann.place({ticket: 2})
+
+    assert (late.status, late.code) == (409, "order_interrupted")
+    assert inventory.stock(ticket) == (10, 0, 0)
+    assert Order.objects.get().status == "REJECTED"
+    assert violations() == []
+
+
+def test_a_hold_that_is_gone_when_the_retry_comes_makes_no_order_to_pay(ann, on_sale, inventory):
+    kept, gone = on_sale(10), on_sale(10)
+    hold(inventory, ann, kept)
+    hold(inventory, ann, gone)
+    inventory.release(derived_token(str(ann.user_id), "k", str(gone)))
+
+    answer = ann.place({kept: 1, gone: 1})
+    make_due()
+    sweep_orders()
+
+    assert (answer.status, answer.code) == (409, "order_interrupted")
+    assert inventory.stock(kept) == inventory.stock(gone) == (10, 0, 0)
+    assert Order.objects.get().settled_at is not None
+
+
+def test_a_hold_that_no_line_of_its_order_names_is_given_back(
+    ann, on_sale, inventory, suspect_at_once
+):
+    ordered, stray = on_sale(10), on_sale(10)
+    order_id = ann.place({ordered: 2}).body["id"]
+    hold(inventory, ann, stray)
+
+    assert orphans.resolve_orphans() == 1
+
+    assert inventory.stock(stray) == (10, 0, 0)
+    assert inventory.stock(ordered) == (8, 2, 0)
+    assert ann.order(order_id).body["status"] == "AWAITING_PAYMENT"
+
+
+@pytest.mark.parametrize("status", ["CANCELLED", "EXPIRED", "REJECTED"])
+def test_a_hold_of_an_order_that_is_over_is_given_back(
+    ann, on_sale, inventory, suspect_at_once, status
+):
+    ticket = on_sale(10)
+    order_id = ann.place({ticket: 2}).body["id"]
+    Order.objects.filter(pk=order_id).update(status=status)
+
+    orphans.resolve_orphans()
+
+    assert inventory.stock(ticket) == (10, 0, 0)
+    assert Order.objects.get().settled_at is not None
+
+
+def test_a_hold_of_a_paid_order_is_sold(ann, on_sale, inventory, road, suspect_at_once):
+    ticket = on_sale(10)
+    order_id = ann.place({ticket: 2}).body["id"]
+    road.plan("down")
+    ann.pay(order_id)
+
+    assert orphans.resolve_orphans() == 1
+
+    assert inventory.stock(ticket) == (8, 0, 2)
+    assert ann.order(order_id).body["status"] == "CONFIRMED"
+
+
+def test_orphans_are_found_page_by_page(ann, on_sale, inventory, suspect_at_once, monkeypatch):
+    monkeypatch.setattr(orphans, "PAGE_SIZE", 2)
+    ticket = on_sale(10)
+    for n in range(5):
+        hold(inventory, ann, ticket, key=f"k{n}")
+
+    assert orphans.resolve_orphans() == 5
+    assert inventory.stock(ticket) == (10, 0, 0)
+
+
+@pytest.mark.parametrize("fault", ["lose", "down", "hang"])
+def test_a_payment_stands_when_inventory_does_not_answer_and_the_sweeper_goes_on(
+    ann, on_sale, inventory, road, fault
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    road.plan(fault)
+
+    paid = ann.pay(order_id)
+
+    assert (paid.status, paid.body["order"]["status"]) == (200, "PAID")
+    assert paid.body["payment"]["status"] == "CAPTURED"
+    make_due()
+    sweep_orders()
+    assert ann.order(order_id).body["status"] == "CONFIRMED"
+    assert inventory.statuses(order_id) == ["COMMITTED"]
+    assert violations() == []
+
+
+def test_a_cancellation_stands_when_inventory_is_away_and_the_sweeper_goes_on(
+    ann, on_sale, inventory, road
+):
+    ticket = on_sale(10)
+    order_id = ann.place({ticket: 2}).body["id"]
+    road.always = "down"
+    assert ann.cancel(order_id).body["status"] == "CANCELLED"
+    make_due()
+    sweep_orders()
+    assert Order.objects.get().settled_at is None
+
+    road.always = "pass"
+    make_due()
+    sweep_orders()
+
+    assert inventory.stock(ticket) == (10, 0, 0)
+    assert Order.objects.get().settled_at is not None
+
+
+def test_a_worker_that_dies_after_the_money_is_booked_is_finished_by_the_sweeper(
+    ann, on_sale, inventory, crash_at
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    crash_at(saga, "advance_if_possible")
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+    assert Order.objects.get().status == "PAID"
+
+    make_due()
+    sweep_orders()
+
+    assert ann.order(order_id).body["status"] == "CONFIRMED"
+    assert ann.pay(order_id).body["payment"]["status"] == "CAPTURED"
+    assert Payment.objects.count() == 1
+    assert violations() == []
+
+
+def test_a_worker_that_dies_before_the_charge_is_answered_is_finished_by_the_sweeper(
+    ann, on_sale, inventory, crash_at
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    crash_at(SandboxProvider, "charge")
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+    assert Payment.objects.get().status == "CREATED"
+
+    make_due()
+    sweep_payments()
+
+    assert ann.order(order_id).body["status"] == "CONFIRMED"
+    assert Payment.objects.get().status == "CAPTURED"
+
+
+def test_a_worker_that_dies_between_charge_and_booking_charges_once_more_under_the_same_id(
+    ann, on_sale, crash_at, monkeypatch
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    charged = []
+    charge = SandboxProvider.charge
+    monkeypatch.setattr(
+        SandboxProvider,
+        "charge",
+        lambda self, payment: charged.append(payment.pk) or charge(self, payment),
+    )
+    crash_at(paying, "book")
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+
+    again = ann.pay(order_id)
+
+    assert again.body["order"]["status"] == "CONFIRMED"
+    assert len(charged) == 2
+    assert len(set(charged)) == 1, "to the provider it is the same payment"
+    assert Payment.objects.count() == 1
+
+
+def test_an_interrupted_charge_of_an_order_that_is_over_keeps_no_money(
+    ann, on_sale, crash_at, monkeypatch
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    crash_at(paying, "book")
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+    ann.cancel(order_id)
+    refunded = []
+    monkeypatch.setattr(SandboxProvider, "refund", lambda self, payment: refunded.append(payment))
+
+    make_due()
+    sweep_payments()
+
+    assert refunded == [Payment.objects.get()]
+    assert Payment.objects.get().status == "DECLINED"
+    assert violations() == []
+
+
+def test_a_refund_that_fails_is_tried_again(ann, on_sale, inventory, crash_at):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    inventory.release(reservation_ids(order_id)[0])
+    crash_at(SandboxProvider, "refund")
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+    assert Payment.objects.get().status == "REFUND_DUE"
+
+    make_due()
+    sweep_payments()
+    sweep_orders()
+
+    assert Payment.objects.get().status == "REFUNDED"
+    assert ann.order(order_id).body["status"] == "EXPIRED"
+    assert Order.objects.get().settled_at is not None
+    assert violations() == []
+
+
+def test_a_provider_that_is_away_is_a_503_and_the_same_key_then_works(ann, on_sale, monkeypatch):
+    from common.errors import Unavailable
+
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    answers = [Unavailable("provider_unavailable", "Away."), Charge(Outcome.CAPTURED, "ref")]
+
+    def charge(self, payment):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(SandboxProvider, "charge", charge)
+
+    away, again = ann.pay(order_id), ann.pay(order_id)
+
+    assert (away.status, away.code) == (503, "provider_unavailable")
+    assert again.body["order"]["status"] == "CONFIRMED"
+    assert Payment.objects.count() == 1
+
+
+def test_several_sweepers_at_once_finish_everything_once(
+    transactional_db, ann, on_sale, inventory, road
+):
+    ticket = on_sale(20)
+    ids = [ann.place({ticket: 1}, key=f"k{n}").body["id"] for n in range(8)]
+    road.always = "down"
+    for order_id in ids:
+        ann.pay(order_id)
+    road.always = "pass"
+    road.calls.clear()
+    make_due()
+
+    together(*[sweep_orders] * 4)
+
+    assert set(Order.objects.values_list("status", flat=True)) == {"CONFIRMED"}
+    assert len(road.calls) == 8, "each order was claimed by one sweeper"
+    assert inventory.stock(ticket) == (12, 0, 8)
+    assert violations() == []
+
+
+def test_one_round_of_the_sweeper_does_all_of_it(ann, on_sale, inventory, road, suspect_at_once):
+    ticket = on_sale(10)
+    order_id = ann.place({ticket: 2}).body["id"]
+    road.plan("down")
+    ann.pay(order_id)
+    hold(inventory, ann, ticket, key="torn")
+    make_due()
+    sweeper = Sweeper()
+
+    assert sweeper.step() == 2
+    assert sweeper.step() == 0
+    assert inventory.stock(ticket) == (8, 0, 2)
+    assert violations() == []
+
+
+def test_an_unreadable_answer_of_inventory_is_a_503(ann, on_sale, inventory, settings, road):
+    ticket = on_sale(10)
+    road.target = "http://127.0.0.1:9"
+
+    assert ann.place({ticket: 1}).status == 503
