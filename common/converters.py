@@ -7,9 +7,9 @@ from django.urls.converters import IntConverter, StringConverter
 
 
 class RowId(IntConverter):
-    """A whole number of up to 18 digits (a BIGINT holds all of them)."""
+    """A whole number from 1 of up to 18 digits (a BIGINT holds all of them), written one way."""
 
-    regex = "[0-9]{1,18}"
+    regex = "[1-9][0-9]{0,17}"
 
 
 class Token(StringConverter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +18,8 @@ CONTENT_TYPE = "application/problem+json"
 class Problem(exceptions.APIException):
     """A refusal with an HTTP status, a machine-readable code and a sentence that helps.
 
-    ``retry_after_seconds`` becomes the Retry-After header; ``extra`` members are added to the body.
+    ``retry_after_seconds`` becomes the Retry-After header; ``extra`` members are added to the body
+    (and ``request_id``, if given, stands for the request that was refused first).
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Problem(exceptions.APIException):
         detail: str,
         *,
         retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
         super().__init__(detail, code)
@@ -34,7 +37,15 @@ class Problem(exceptions.APIException):
         self.code = code
         self.text = detail
         self.wait = retry_after_seconds
+        self.headers = dict(headers or {})
+        if status == HTTPStatus.UNAUTHORIZED:
+            # HTTP wants a 401 to say how to do better (RFC 9110).
+            self.headers.setdefault("WWW-Authenticate", 'Bearer realm="flashsale"')
         self.extra = extra
+
+    def body(self) -> dict[str, Any]:
+        """Return the problem document."""
+        return problem_body(self.status_code, self.code, self.text, **self.extra)
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}"
@@ -67,7 +78,12 @@ def problem_body(status: int, code: str, detail: str, **extra: Any) -> dict[str,
     }
 
 
-def problem_response(status: int, code: str, detail: str) -> HttpResponse:
+def problem_response(
+    status: int, code: str, detail: str, *, retry_after_seconds: int | None = None, **extra: Any
+) -> HttpResponse:
     """Return a problem as a plain Django response, for where DRF does not reach."""
-    body = json.dumps(problem_body(status, code, detail))
-    return HttpResponse(body, status=status, content_type=CONTENT_TYPE)
+    body = json.dumps(problem_body(status, code, detail, **extra))
+    response = HttpResponse(body, status=status, content_type=CONTENT_TYPE)
+    if retry_after_seconds is not None:
+        response["Retry-After"] = str(retry_after_seconds)
+    return response

@@ -47,7 +47,7 @@ class KeyRing:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._public: dict[str, PublicKey] = {}
-        self._signing: dict[str, tuple[str, RSAPrivateKey]] = {}
+        self._signing: dict[str, tuple[float, str, RSAPrivateKey]] = {}
         self._loaded_at = float("-inf")
         self._lock = threading.Lock()
 
@@ -65,20 +65,29 @@ class KeyRing:
         )
 
     def signing_key(self, issuer: str) -> tuple[str, RSAPrivateKey]:
-        """Return (kid, key) of the issuer's newest private key; FileNotFoundError without one."""
-        cached = self._signing.get(issuer)
-        if cached is None:
-            paths = list((self.folder / "private" / issuer).glob("*.pem"))
-            if not paths:
-                raise FileNotFoundError(
-                    f"no private key of {issuer!r} under {self.folder}; "
-                    "`manage_all.py up` makes one, or run the auth service's rotate_keys"
-                )
-            newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
-            key = serialization.load_pem_private_key(newest.read_bytes(), password=None)
-            assert isinstance(key, RSAPrivateKey)
-            cached = self._signing[issuer] = (newest.stem, key)
-        return cached
+        """Return (kid, key) of the issuer's newest private key; FileNotFoundError without one.
+
+        A newer key added on disk is taken up within a second, by running processes too.
+        """
+        looked_at, kid, key = self._signing.get(issuer, (float("-inf"), "", None))
+        now = time.monotonic()
+        if key is None or now - looked_at > RELOAD_INTERVAL_SECONDS:
+            newest = self._newest_private(issuer)
+            if key is None or newest.stem != kid:
+                loaded = serialization.load_pem_private_key(newest.read_bytes(), password=None)
+                assert isinstance(loaded, RSAPrivateKey)
+                kid, key = newest.stem, loaded
+            self._signing[issuer] = (now, kid, key)
+        return kid, key
+
+    def _newest_private(self, issuer: str) -> Path:
+        paths = list((self.folder / "private" / issuer).glob("*.pem"))
+        if not paths:
+            raise FileNotFoundError(
+                f"no private key of {issuer!r} under {self.folder}; "
+                "`manage_all.py up` makes one, or run the auth service's rotate_keys"
+            )
+        return max(paths, key=lambda path: path.stat().st_mtime_ns)
 
     def _reload(self) -> None:
         with self._lock:

@@ -37,7 +37,7 @@ class ProblemFormatter(ExceptionFormatter):
     def run(self) -> dict[str, Any]:
         exc = self.exc
         if isinstance(exc, Problem):
-            return problem_body(exc.status_code, exc.code, exc.text, **exc.extra)
+            return exc.body()
         if isinstance(exc, exceptions.ValidationError):
             errors = [
                 {
@@ -66,6 +66,15 @@ class ProblemHandler(ExceptionHandler):
         if isinstance(exc, RequestDataTooBig):
             return Problem(413, "body_too_large", "The body is too large.")
         return super().convert_known_exceptions(exc)
+
+    def get_headers(self, exc: exceptions.APIException) -> dict[str, str]:
+        headers: dict[str, str] = super().get_headers(exc)
+        return {**headers, **exc.headers} if isinstance(exc, Problem) else headers
+
+    def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
+        """Leave what a service says on purpose out of the error log and trackers, a 503 also."""
+        if not isinstance(exc, Problem):
+            super().report_exception(exc, response)
 
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         response: Response = super().get_response(exc, data)
@@ -104,12 +113,22 @@ class ProblemMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Turn what a plain Django view or a middleware raises into the same answers."""
         if isinstance(exception, Problem):
-            return problem_response(exception.status_code, exception.code, exception.text)
+            response = problem_response(
+                exception.status_code,
+                exception.code,
+                exception.text,
+                retry_after_seconds=exception.wait,
+                **exception.extra,
+            )
+            for name, value in exception.headers.items():
+                response[name] = value
+            return response
         if isinstance(exception, OperationalError | InterfaceError):
             log.error("database error", exc_info=exception)
-            response = problem_response(
-                503, "database_unavailable", "The database did not answer; try again."
+            return problem_response(
+                503,
+                "database_unavailable",
+                "The database did not answer; try again.",
+                retry_after_seconds=1,
             )
-            response["Retry-After"] = "1"
-            return response
         return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import stamina
+import stamina.instrumentation
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
 T = TypeVar("T")
@@ -15,6 +18,14 @@ MAX_ATTEMPTS = 3
 ROLLED_BACK = frozenset({1205, 1213, 1020})
 # Server gone, connection lost: at COMMIT this means unknown, not failed.
 CONNECTION_LOST = frozenset({2006, 2013, 2055})
+
+# SQLite has one writer, and those who wait for it poll: a crowd of threads would starve itself.
+# One thread of a process at a time goes to the file; the others stand in line here.
+_sqlite_turn = threading.Lock()
+SQLITE_TURN_SECONDS = 5.0
+
+# A retry is the normal course under contention, not news: without this each one is a log line.
+stamina.instrumentation.set_on_retry_hooks([])
 
 
 def in_transaction(work: Callable[[], T]) -> T:
@@ -35,9 +46,22 @@ def in_transaction(work: Callable[[], T]) -> T:
         wait_max=0.2,
         wait_jitter=0.05,
     ):
-        with attempt, transaction.atomic():
+        with attempt, _turn(), transaction.atomic():
             return work()
     raise AssertionError("retry_context either returns or raises")
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if connection.vendor != "sqlite":
+        yield
+        return
+    if not _sqlite_turn.acquire(timeout=SQLITE_TURN_SECONDS):
+        raise OperationalError("database is busy: too many writers stand in line")
+    try:
+        yield
+    finally:
+        _sqlite_turn.release()
 
 
 def _may_be_repeated(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -43,10 +43,20 @@ class Consumer:
             self._transport = StreamTransport()
         streams = [stream_name(service) for service in settings.EVENT_SUBSCRIPTIONS]
         messages = self._transport.receive(streams, settings.SERVICE, self._name, BATCH_SIZE)
+        together = len(messages) > 1 and self._applied_together(messages)
         for message in messages:
-            if self._dealt_with(message):
+            if together or self._dealt_with(message):
                 self._transport.acknowledge(message, settings.SERVICE)
         return len(messages)
+
+    def _applied_together(self, messages: Sequence[Message]) -> bool:
+        """Apply a whole batch with one COMMIT; False (and no effect) if one of them fails."""
+        try:
+            in_transaction(lambda: [apply_event(message.event) for message in messages])
+        except Exception as error:
+            log.info("batch failed, trying one by one", size=len(messages), error=str(error))
+            return False
+        return True
 
     def _dealt_with(self, message: Message) -> bool:
         assert self._transport is not None

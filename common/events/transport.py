@@ -60,17 +60,21 @@ class StreamTransport:
     def receive(self, streams: list[str], group: str, consumer: str, count: int) -> list[Message]:
         """Return abandoned messages first, then new ones; waits up to BLOCK_MS for news."""
         try:
-            messages = self._claim(streams, group, consumer, count)
-            if messages:
-                return messages
-            answer = self._redis.xreadgroup(
-                group, consumer, dict.fromkeys(streams, ">"), count=count, block=BLOCK_MS
-            )
+            return self._receive(streams, group, consumer, count)
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            self._create_groups(streams, group)
-            return []
+        # A stream that nothing was sent to yet must not keep the others from being read.
+        present = self._with_group(streams, group)
+        return self._receive(present, group, consumer, count) if present else []
+
+    def _receive(self, streams: list[str], group: str, consumer: str, count: int) -> list[Message]:
+        messages = self._claim(streams, group, consumer, count)
+        if messages:
+            return messages
+        answer = self._redis.xreadgroup(
+            group, consumer, dict.fromkeys(streams, ">"), count=count, block=BLOCK_MS
+        )
         pairs = answer.items() if isinstance(answer, dict) else answer or []
         return [
             message
@@ -98,14 +102,20 @@ class StreamTransport:
             found += _messages(stream, answer[1])
         return found
 
-    def _create_groups(self, streams: list[str], group: str) -> None:
+    def _with_group(self, streams: list[str], group: str) -> list[str]:
+        """Make the group on the streams that exist; return those streams."""
+        present = []
         for stream in streams:
             try:
                 self._redis.xgroup_create(stream, group, id="0", mkstream=False)
             except ResponseError as error:
-                # BUSYGROUP: another consumer was faster. No such key: nothing was sent yet.
-                if "BUSYGROUP" not in str(error) and "requires the key to exist" not in str(error):
+                if "requires the key to exist" in str(error):
+                    continue
+                # BUSYGROUP: it was there, or another consumer was faster.
+                if "BUSYGROUP" not in str(error):
                     raise
+            present.append(stream)
+        return present
 
 
 def _messages(stream: str, entries: Any) -> list[Message]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
@@ -34,8 +34,8 @@ def _parsed(cursor: str) -> tuple[datetime, str]:
     at_text, _, last = cursor.partition("|")
     try:
         at = parse_datetime(at_text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or not last:
-        raise Problem(400, "invalid_cursor", "`after` is not a cursor that this service made.")
-    return at, last
+        if at is not None and at.tzinfo is not None and last:
+            return at.astimezone(UTC), last
+    except (ValueError, OverflowError):
+        pass
+    raise Problem(400, "invalid_cursor", "`after` is not a cursor that this service made.")

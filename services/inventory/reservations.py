@@ -268,7 +268,9 @@ def _settle(call: str, won: Sequence[str], *, actor: str) -> list[Reservation]:
 
 def _answer_loser(reservation_id: str, call: str) -> Outcome:
     row = Reservation.objects.filter(pk=reservation_id).first()
-    if row is None:
+    # A row that could still move came into being after the UPDATE looked for it: for this call
+    # it was not there yet.
+    if row is None or row.status == TRANSITIONS[call].source:
         return Outcome(problem=_not_found(reservation_id))
     if row.status == TRANSITIONS[call].target:
         return Outcome(row)

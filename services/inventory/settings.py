@@ -22,6 +22,7 @@ LOOPS = [
     "services.inventory.expiry.expire_holds",
     "common.events.relay.relay_outbox",
     "common.events.inbox.consume_events",
+    "common.idempotency.records.forget_keys",
 ]
 SPECTACULAR_SETTINGS = {
     **SPECTACULAR_SETTINGS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -64,14 +64,18 @@ def adjust(*, ticket_id: int, delta: int, actor: str) -> StockState:
     """Add units, or with a negative ``delta`` take free ones away.
 
     409 ``insufficient_stock`` when fewer are free; 409 ``stock_too_large`` beyond STOCK_MAX.
+    Never tried again after a lost connection: doing it twice would count twice.
     """
-
-    return in_transaction(lambda: _adjust(ticket_id, delta, actor))
+    with transaction.atomic():
+        return _adjust(ticket_id, delta, actor)
 
 
 def adjust_once(*, ticket_id: int, delta: int, actor: str, execution: Execution) -> Answer:
     """adjust() under an idempotency key: the answer is kept in the transaction of the change."""
-    return in_transaction(lambda: execution.finish(200, dict(_adjust(ticket_id, delta, actor))))
+    try:
+        return in_transaction(lambda: execution.finish(200, dict(_adjust(ticket_id, delta, actor))))
+    except Problem as refusal:
+        return execution.finish(refusal.status_code, refusal.body())
 
 
 def move(ticket_id: int, effect: Mapping[str, int], quantity: int) -> bool:

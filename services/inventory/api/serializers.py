@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from rest_framework import serializers
@@ -17,6 +18,22 @@ LIMIT_MAX = 1_000_000
 TTL_SECONDS_MAX = 86_400
 GROUP_ENTRIES_MAX = 20
 CALL_ENTRIES_MAX = 256
+
+
+class IdField(serializers.RegexField):
+    """An id that a caller made: compared byte for byte, so nothing is trimmed from it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(ID_PATTERN, trim_whitespace=False, **kwargs)
+
+
+class UUIDTextField(serializers.UUIDField):
+    """A UUID as text; DRF's own field takes numbers too, and so ``true`` for 0…01."""
+
+    def to_internal_value(self, data: Any) -> UUID:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
 
 
 class StockSerializer(serializers.Serializer[Any]):
@@ -42,11 +59,11 @@ class AdjustStockSerializer(serializers.Serializer[Any]):
 
 
 class ReserveSerializer(serializers.Serializer[Any]):
-    reservation_id = serializers.RegexField(ID_PATTERN)
+    reservation_id = IdField()
     ticket_id = serializers.IntegerField(min_value=1, max_value=TICKET_ID_MAX)
     quantity = serializers.IntegerField(min_value=1, max_value=QUANTITY_MAX)
-    order_id = serializers.UUIDField(required=False, allow_null=True)
-    buyer_id = serializers.RegexField(ID_PATTERN, required=False, allow_null=True)
+    order_id = UUIDTextField(required=False, allow_null=True)
+    buyer_id = IdField(required=False, allow_null=True)
     buyer_limit = serializers.IntegerField(
         min_value=1, max_value=LIMIT_MAX, required=False, allow_null=True
     )
@@ -103,7 +120,7 @@ class ReservationDetailSerializer(ReservationSerializer):
 
 
 class DecideEntrySerializer(serializers.Serializer[Any]):
-    reservation_id = serializers.RegexField(ID_PATTERN)
+    reservation_id = IdField()
 
 
 class GroupSerializer(serializers.Serializer[Any]):

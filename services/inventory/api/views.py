@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -10,6 +11,8 @@ from rest_framework.views import APIView
 from common.authentication import principal_of
 from common.idempotency.keys import HEADER, fingerprint, idempotency_key
 from common.idempotency.records import Answer, Execution, run_once
+from common.idempotency.responses import respond
+from common.ids import uuid7
 from common.permissions import IsAdmin, IsServiceOrAdmin
 from services.inventory import ledger, reservations, stock
 from services.inventory.api.serializers import (
@@ -33,15 +36,13 @@ def actor_of(request: Request) -> str:
 
 
 @extend_schema(tags=["inventory"])
-class StockView(APIView):
+class StockView(GenericAPIView):
     """The counters of one ticket. PUT sets the total until the first unit is reserved or sold."""
+
+    serializer_class = SetStockSerializer
 
     def get_permissions(self) -> list[IsAdmin | IsServiceOrAdmin]:
         return [IsAdmin() if self.request.method == "PUT" else IsServiceOrAdmin()]
-
-    def get_serializer(self) -> SetStockSerializer:
-        # Lets the browsable API offer an example body.
-        return SetStockSerializer()
 
     @extend_schema(operation_id="stock_get", responses=StockSerializer)
     def get(self, request: Request, ticket_id: int) -> Response:
@@ -53,7 +54,7 @@ class StockView(APIView):
         responses={200: StockSerializer, 201: StockSerializer},
     )
     def put(self, request: Request, ticket_id: int) -> Response:
-        body = SetStockSerializer(data=request.data)
+        body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         state, created = stock.initialise(
             ticket_id=ticket_id, total=body.validated_data["total"], actor=actor_of(request)
@@ -62,13 +63,11 @@ class StockView(APIView):
 
 
 @extend_schema(tags=["inventory"])
-class AdjustStockView(APIView):
+class AdjustStockView(GenericAPIView):
     """Add units to a ticket's stock, or take free ones away. An Idempotency-Key is honoured."""
 
     permission_classes = (IsAdmin,)
-
-    def get_serializer(self) -> AdjustStockSerializer:
-        return AdjustStockSerializer()
+    serializer_class = AdjustStockSerializer
 
     @extend_schema(
         operation_id="stock_adjust",
@@ -77,12 +76,11 @@ class AdjustStockView(APIView):
         parameters=[KEY_PARAMETER],
     )
     def post(self, request: Request, ticket_id: int) -> Response:
-        body = AdjustStockSerializer(data=request.data)
+        body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         delta, actor = body.validated_data["delta"], actor_of(request)
-        key = idempotency_key(request, required=False)
-        if key is None:
-            return Response(stock.adjust(ticket_id=ticket_id, delta=delta, actor=actor))
+        # A key of our own where the caller sends none: a repeated transaction must not count twice.
+        key = idempotency_key(request, required=False) or uuid7().hex
 
         def work(execution: Execution) -> Answer:
             return stock.adjust_once(
@@ -91,23 +89,20 @@ class AdjustStockView(APIView):
 
         answer = run_once(
             work,
-            user_id=principal_of(request).id,
+            user_id=request.user.id,
             operation=f"stock.adjust:{ticket_id}",
             key=key,
             fingerprint=fingerprint("POST", request.path, {"delta": delta}),
         )
-        headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
-        return Response(answer.body, status=answer.status, headers=headers)
+        return respond(answer)
 
 
 @extend_schema(tags=["inventory"])
-class ReservationsView(APIView):
+class ReservationsView(GenericAPIView):
     """Reserve units of one ticket; sending it again answers the same."""
 
     permission_classes = (IsServiceOrAdmin,)
-
-    def get_serializer(self) -> ReserveSerializer:
-        return ReserveSerializer()
+    serializer_class = ReserveSerializer
 
     @extend_schema(
         operation_id="reservation_reserve",
@@ -115,7 +110,7 @@ class ReservationsView(APIView):
         responses={200: ReservationSerializer, 201: ReservationSerializer},
     )
     def post(self, request: Request) -> Response:
-        body = ReserveSerializer(data=request.data)
+        body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         hold = hold_from(body.validated_data)
         return _respond(reservations.reserve(holds=[hold], actor=actor_of(request))[0])

@@ -1,0 +1,41 @@
+"""Faults made on purpose, as close to the real thing as one process can come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from django.db import OperationalError, connections
+
+
+@contextmanager
+def losing_the_answer_to_a_commit(of_table: str) -> Iterator[list[str]]:
+    """Let the next COMMIT of a transaction that wrote to ``of_table`` happen, but look failed.
+
+    Yields a list that is filled once it has come to that.
+    """
+    connection = connections["default"]
+    written: list[str] = []
+    lost: list[str] = []
+    commit = connection._commit
+
+    def note_writes(
+        execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+    ) -> Any:
+        if of_table in sql and not sql.startswith("SELECT"):
+            written.append(sql)
+        return execute(sql, params, many, context)
+
+    def commit_and_lose_the_answer() -> None:
+        commit()
+        if written and not lost:
+            lost.append(of_table)
+            raise OperationalError(2013, "Lost connection to server during query")
+
+    with (
+        connection.execute_wrapper(note_writes),
+        patch.object(connection, "_commit", commit_and_lose_the_answer),
+    ):
+        yield lost
