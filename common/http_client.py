@@ -55,4 +55,9 @@ def call_service(
         raise Unavailable(
             f"{service}_unavailable", f"The {service} service is in trouble; try again."
         )
-    return response.status, json.loads(response.data) if response.data else None
+    try:
+        return response.status, json.loads(response.data) if response.data else None
+    except ValueError as error:
+        raise Unavailable(
+            f"{service}_unavailable", f"The {service} service answered nonsense; try again."
+        ) from error

@@ -33,8 +33,8 @@ CANCELS_EVERY = 10
 # Answers that mean "not now": the same key is sent again. 0 is no answer at all.
 NOT_NOW = (0, 429, 502, 503, 504)
 RETRY_AFTER_SECONDS, RETRY_AFTER_SECONDS_MAX = 0.5, 8.0
-# More than can be given back, so that nothing stays unsold.
-PATIENT_BUYERS = 50
+# Beside one for every ticket: whatever comes back, however late, finds somebody waiting.
+PATIENT_BUYERS_MORE = 50
 WATCH_SECONDS = (0.5, 1.5)
 
 
@@ -63,7 +63,7 @@ class Rush:
 
     @property
     def patient_max(self) -> int:
-        return max(PATIENT_BUYERS, self.stock // 4)
+        return self.stock + PATIENT_BUYERS_MORE
 
     @property
     def per_second(self) -> float:

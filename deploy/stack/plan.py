@@ -22,14 +22,8 @@ FULL_VARIABLE, EMBEDDED_VARIABLE = "FLASHSALE_TEST_FULL", "FLASHSALE_TEST_EMBEDD
 # Beside PATH and the like: how pip reaches its index, which virtual environment is in use, and
 # what a person wants of pytest. Nothing else of the caller's may change what the tests see.
 KEPT_PREFIXES = (
-    "PIP_",
-    "UV_",
-    "SSL_",
-    "REQUESTS_",
-    "FLASHSALE_VENV",
-    "PYTEST_",
-    "HYPOTHESIS_",
-    "CI",
+    *("PIP_", "UV_", "SSL_", "REQUESTS_", "PYTEST_", "HYPOTHESIS_", "CI"),
+    *("FLASHSALE_VENV", "FLASHSALE_SEED", "FLASHSALE_SCREENSHOTS"),
 )
 
 # What each Django project's type check covers: its models only have types under its settings.

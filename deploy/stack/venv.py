@@ -74,7 +74,7 @@ def _marker(venv: Path) -> Path:
     return venv / "flash-sale.json"
 
 
-def _identity(venv: Path) -> dict[str, str]:
+def _identity(venv: Path) -> dict[str, object]:
     """What makes an environment unusable when it changes: its own place and the Python it is of.
 
     A copied folder holds scripts that point to the old place.
@@ -93,14 +93,19 @@ def _usable(venv: Path) -> bool:
 
 def _create(venv: Path, layout: Layout) -> None:
     """Make the environment; one that somebody else made is filled, never emptied."""
-    if _marker(venv).exists() or not venv.exists() or not any(venv.iterdir()):
+    ours = bool(read_json(_marker(venv)).get("made")) or not _has_content(venv)
+    if ours:
         packages.require("venv")
         say(f"Making the virtual environment {venv} ...")
         base = getattr(sys, "_base_executable", sys.executable)
         _run([base, "-I", "-m", "venv", "--clear", str(venv)], "making the environment", layout)
     elif not (venv / "bin" / "python").exists():
         raise StackError(f"{venv} is no virtual environment; remove it or set FLASHSALE_VENV")
-    write_json(_marker(venv), dict(_identity(venv)))
+    write_json(_marker(venv), {**_identity(venv), "made": ours})
+
+
+def _has_content(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _install(venv: Path, name: str, layout: Layout) -> None:

@@ -42,6 +42,9 @@ TICKET_FIELDS = (
 class CatalogAdmin(ModelAdmin):
     """What both admins share: a refusal is a message, and nothing is ever deleted."""
 
+    # What a button beside "Save" (by its url_path) does: from which status to which.
+    steps: Mapping[str, tuple[str, str]] = {}
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
@@ -68,6 +71,15 @@ class CatalogAdmin(ModelAdmin):
         if done:
             self.message_user(request, f"Done: {done}.", messages.SUCCESS)
 
+    def get_actions_submit_line(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Offer the buttons of the steps that the thing can take from where it is."""
+        buttons: list[Any] = super().get_actions_submit_line(request, object_id)
+        row = self.model.objects.filter(pk=object_id).first()
+        if row is None or request.method == "POST":
+            # Who presses a button on a page that is out of date is told so.
+            return buttons
+        return [one for one in buttons if self.steps[one.path][0] == row.status]
+
     def run_pressed_buttons(self, request: HttpRequest, obj: Model) -> None:
         """Run the buttons beside "Save", as unfold's own save_model() would."""
         for button in self.get_actions_submit_line(request, obj.pk):
@@ -77,7 +89,7 @@ class CatalogAdmin(ModelAdmin):
 
 class TicketInline(TabularInline):
     model = Ticket
-    fields = (*TICKET_FIELDS, "state", "available")
+    fields = ("name", "state", "available", *TICKET_FIELDS[1:])
     readonly_fields = ("state", "available")
     extra = 0
     max_num = tickets.TICKETS_PER_EVENT_MAX
@@ -98,11 +110,12 @@ class EventAdmin(CatalogAdmin):
     list_filter = ("status", "starts_at")
     # The text of the search box; get_search_results() decides what it means.
     search_fields = ("title",)
-    fields = ("title", "description", ("starts_at", "ends_at"), "state")
+    fields = ("title", "description", "starts_at", "ends_at", "state")
     readonly_fields = ("state",)
     inlines = (TicketInline,)
     actions = ("publish", "unpublish", "end")
     actions_submit_line = ("publish_this", "unpublish_this", "end_this")
+    steps = publishing.TRANSITIONS
 
     @display(description="status", ordering="status", label=STATUS_COLOURS)
     def state(self, obj: Event) -> str:
@@ -125,15 +138,15 @@ class EventAdmin(CatalogAdmin):
     def end(self, request: HttpRequest, queryset: QuerySet[Event]) -> None:
         self.attempt(request, queryset, lambda pk: publishing.move_event(pk, "end"))
 
-    @action(description="Save and publish")
+    @action(description="Save and publish", url_path="publish")
     def publish_this(self, request: HttpRequest, obj: Event) -> None:
         self.attempt(request, [obj], lambda pk: publishing.move_event(pk, "publish"))
 
-    @action(description="Save and unpublish")
+    @action(description="Save and unpublish", url_path="unpublish")
     def unpublish_this(self, request: HttpRequest, obj: Event) -> None:
         self.attempt(request, [obj], lambda pk: publishing.move_event(pk, "unpublish"))
 
-    @action(description="Save and end")
+    @action(description="Save and end", url_path="end")
     def end_this(self, request: HttpRequest, obj: Event) -> None:
         self.attempt(request, [obj], lambda pk: publishing.move_event(pk, "end"))
 
@@ -164,6 +177,7 @@ class TicketAdmin(CatalogAdmin):
     readonly_fields = ("event", "state", "available", "version")
     actions = ("put_on_sale", "take_off_shelf")
     actions_submit_line = ("put_this_on_sale", "take_this_off_shelf")
+    steps = tickets.TRANSITIONS
 
     @display(description="status", ordering="status", label=STATUS_COLOURS)
     def state(self, obj: Ticket) -> str:
@@ -184,11 +198,11 @@ class TicketAdmin(CatalogAdmin):
     def take_off_shelf(self, request: HttpRequest, queryset: QuerySet[Ticket]) -> None:
         self.attempt(request, queryset, lambda pk: tickets.move_ticket(pk, "off-shelf"))
 
-    @action(description="Save and put on sale")
+    @action(description="Save and put on sale", url_path="on-sale")
     def put_this_on_sale(self, request: HttpRequest, obj: Ticket) -> None:
         self.attempt(request, [obj], lambda pk: tickets.move_ticket(pk, "on-sale"))
 
-    @action(description="Save and take off the shelf")
+    @action(description="Save and take off the shelf", url_path="off-shelf")
     def take_this_off_shelf(self, request: HttpRequest, obj: Ticket) -> None:
         self.attempt(request, [obj], lambda pk: tickets.move_ticket(pk, "off-shelf"))
 

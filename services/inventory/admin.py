@@ -73,6 +73,9 @@ class SetStockForm(forms.ModelForm):
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = TicketLabel.objects.exclude(ticket_id__in=stocked)
 
+    def _post_clean(self) -> None:
+        """Leave the model's row, and what it says of an incomplete one, to stock.py."""
+
 
 class AdjustStockForm(forms.ModelForm):
     """Add units, or take free ones away."""

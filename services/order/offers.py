@@ -49,12 +49,11 @@ def open_offers(quantities: Mapping[int, int]) -> dict[int, TicketOffer]:
     """
     now = timezone.now()
     offers = TicketOffer.objects.in_bulk(quantities)
-    for ticket_id in quantities:
-        known = offers.get(ticket_id)
-        if known is None or not known.is_open(now):
-            offers[ticket_id] = _looked_up(ticket_id, known)
     for ticket_id, quantity in quantities.items():
-        _require_open(offers[ticket_id], quantity)
+        offer = offers.get(ticket_id)
+        if offer is None or not offer.is_open(now):
+            offer = offers[ticket_id] = _looked_up(ticket_id, offer)
+        _require_open(offer, quantity)
     if len({offer.currency for offer in offers.values()}) > 1:
         raise Problem(
             409, "mixed_currencies", "These tickets are sold in different currencies; order apart."

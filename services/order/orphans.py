@@ -104,7 +104,7 @@ def _stand_in(order_id: UUID) -> Order | None:
 
     def insert() -> None:
         order.save(force_insert=True)
-        saga.announce(order, ORDER_STEPS["reject"].event)
+        saga.announce(order, (), ORDER_STEPS["reject"].event)
 
     try:
         in_transaction(insert)

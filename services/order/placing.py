@@ -166,8 +166,7 @@ def _refuse_by_flag(
     purchase: Purchase, offers: Mapping[int, TicketOffer], known: sold_out.SoldOut
 ) -> NoReturn:
     detail = _sold_out_detail(offers[known.ticket_id], purchase.quantities[known.ticket_id])
-    extra = {"ticket_id": known.ticket_id, "available": known.available}
-    raise Problem(409, "sold_out", detail, **extra)
+    raise Problem(409, "sold_out", detail, ticket_id=known.ticket_id, available=known.available)
 
 
 def _sold_out_detail(offer: TicketOffer, quantity: int) -> str:
@@ -278,7 +277,7 @@ def _insert(order: Order, items: Sequence[OrderItem]) -> None:
     order.save(force_insert=True)
     OrderItem.objects.bulk_create(items)
     rejected = order.status == OrderStatus.REJECTED
-    saga.announce(order, ORDER_STEPS["reject" if rejected else "place"].event)
+    saga.announce(order, items, ORDER_STEPS["reject" if rejected else "place"].event)
 
 
 def _lost_to_another(purchase: Purchase, entries: Sequence[Entry]) -> Placed:

@@ -6,7 +6,7 @@ sweeper. The UPDATE is conditional, and the calls to inventory are idempotent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from common.transactions import in_transaction
 from services.order import inventory_client, payments
 from services.order.documents import order_event
 from services.order.inventory_client import Entry
-from services.order.models import Order
+from services.order.models import Order, OrderItem
 from services.order.states import ORDER_STEPS, OrderStatus
 
 log = structlog.get_logger(__name__)
@@ -61,19 +61,20 @@ def apply(order_id: UUID, step: str, *, settled: bool = False) -> bool:
             updated_at=now,
         )
         if won:
-            announce(Order.objects.get(pk=order_id), row.event)
+            order = Order.objects.get(pk=order_id)
+            announce(order, order.items.all(), row.event)
         return bool(won)
 
     return in_transaction(work)
 
 
-def announce(order: Order, event_type: str) -> None:
+def announce(order: Order, items: Iterable[OrderItem], event_type: str) -> None:
     """Publish the order's whole state; belongs inside the transaction that made it so."""
     publish(
         aggregate_type="order",
         aggregate_id=str(order.id),
         event_type=event_type,
-        data=order_event(order, order.items.all()),
+        data=order_event(order, items),
     )
 
 

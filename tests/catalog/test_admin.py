@@ -216,6 +216,7 @@ def test_the_buttons_beside_save_move_what_was_saved(browser, anyone, show):
     page = f"{BASE}/event/{event['id']}/change/"
     button = re.search(r'name="(catalog_event_publish_this)"', browser.get(page).text)
     assert button
+    assert "catalog_event_end_this" not in browser.get(page).text
     form = event_form(event, title="Blues") | {button[1]: "on"}
     said = messages_of(browser.post(page, form, follow=True))
     assert "Done: 1." in said

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django_redis import get_redis_connection
 
-from services.catalog import availability, hot_reads, listing
+from services.catalog import availability, hot_reads, listing, publishing
 from services.catalog.availability import apply_stock_changed
 from services.catalog.models import Event
 from tests.catalog.driver import Answer, Caller
@@ -194,6 +194,15 @@ def test_a_page_that_was_loaded_before_a_write_does_not_outlive_it(admin, anyone
 
     slow, _ = together(queries.watched(lambda: anyone.event(event["id"])), write)
     assert slow.expect(200)["title"] == "old"
+    assert anyone.event(event["id"]).expect(200)["title"] == "new"
+
+
+def test_a_page_that_is_loaded_in_the_middle_of_a_write_does_not_outlive_it(anyone, show):
+    event = show("old")
+    with transaction.atomic():
+        publishing.revise_event(event["id"], {"title": "new"})
+        [meanwhile] = together(lambda: anyone.event(event["id"]))
+        assert meanwhile.expect(200)["title"] == "old"
     assert anyone.event(event["id"]).expect(200)["title"] == "new"
 
 

@@ -12,9 +12,7 @@ from django.db import connections
 PATIENCE_SECONDS = 30.0
 
 
-def together(
-    *calls: Callable[[], Any], patience_seconds: float = PATIENCE_SECONDS
-) -> list[Any]:
+def together(*calls: Callable[[], Any], patience_seconds: float = PATIENCE_SECONDS) -> list[Any]:
     """Run every call in a thread of its own, all let go at one moment; return their results.
 
     The first exception is raised here, so that no failure is lost in a thread.

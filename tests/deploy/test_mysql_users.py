@@ -16,11 +16,12 @@ from deploy.stack.mysql_server import PrivateMySQL
 from tests.deploy import files
 from tests.deploy.files import SERVICES
 
+CLIENT = shutil.which("mysql") or shutil.which("mariadb")
 SCRIPT = files.DEPLOY / "compose" / "mysql" / "create_databases.sh"
 
 pytestmark = pytest.mark.skipif(
     bool(os.environ.get("FLASHSALE_TEST_EMBEDDED"))
-    or shutil.which("mysql") is None
+    or CLIENT is None
     or importlib.util.find_spec("MySQLdb") is None,
     reason="needs a MariaDB or MySQL server and mysqlclient",
 )
@@ -35,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMySQL]:
 
 def client_command(server: PrivateMySQL) -> list[str]:
     """Return the command line of a client of the server."""
-    return [str(shutil.which("mysql")), "--no-defaults", f"--socket={server.socket}"]
+    return [str(CLIENT), "--no-defaults", f"--socket={server.socket}"]
 
 
 def run_script(server: PrivateMySQL, environment: dict[str, str]) -> Any:

@@ -166,7 +166,7 @@ def test_the_audit_finds(corruption, books):
     ],
 )
 def test_the_database_itself_refuses_books_that_cannot_be(books, statement):
-    with pytest.raises(Exception) as refusal, connection.cursor() as cursor:  # noqa: PT011
+    with pytest.raises(Exception) as refusal, connection.cursor() as cursor:
         cursor.execute(statement)
     assert type(refusal.value).__module__ == "django.db.utils"
     assert found() == []

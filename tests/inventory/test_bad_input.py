@@ -7,7 +7,7 @@ import json
 import pytest
 from django.test import Client
 
-from services.inventory.models import Reservation, StockMovement
+from services.inventory.models import Reservation, Stock, StockMovement
 from tests.inventory.driver import BATCH, RESERVATIONS, STOCKS, entry
 
 pytestmark = pytest.mark.django_db
@@ -37,14 +37,19 @@ def named(value):
     return ascii(value)[:40] if not isinstance(value, int) or abs(value) < 2**70 else "huge"
 
 
+def books():
+    """Return all that a call could have changed."""
+    stock = list(Stock.objects.values_list("ticket_id", "total", "available", "version"))
+    return stock, StockMovement.objects.count(), Reservation.objects.count()
+
+
 @pytest.fixture
-def nothing_happens(order, tickets):
+def nothing_happens(tickets):
     """Put 10 of ticket 1 on the shelf and check afterwards that nothing has changed."""
     tickets(10)
-    before = order.stock().body, StockMovement.objects.count(), Reservation.objects.count()
+    before = books()
     yield
-    after = order.stock().body, StockMovement.objects.count(), Reservation.objects.count()
-    assert after == before
+    assert books() == before
 
 
 def assert_problem(response, *expected):
@@ -202,7 +207,22 @@ def test_groups_that_make_no_sense_are_refused(send, groups):
 
 @pytest.mark.parametrize(
     "row_id",
-    ["0", "-1", "1.5", "x", "9" * 19, "9" * 500, "01", "1%00", "%ff", "٣", "1/", "1%0a", " 1", "+1"],
+    [
+        "0",
+        "-1",
+        "1.5",
+        "x",
+        "9" * 19,
+        "9" * 500,
+        "01",
+        "1%00",
+        "%ff",
+        "٣",
+        "1/",
+        "1%0a",
+        " 1",
+        "+1",
+    ],
 )
 @pytest.mark.parametrize("ending", ["", "/adjust"])
 def test_a_ticket_in_the_url_that_is_none_is_not_found(send, row_id, ending):
@@ -239,8 +259,11 @@ def test_a_malformed_idempotency_key_is_refused(send, key):
 @pytest.mark.usefixtures("nothing_happens")
 @pytest.mark.parametrize(
     "value",
-    ["", " ", "Bearer", "Bearer ", "Bearer  ", "Basic eDp5", "bearer é", "Bearer a b", "x" * 9000]
-    + ["Bearer " + "x" * 9000, "Bearer \x00", "Bearer " + "." * 3000, "Bearer 1", "Token x"],
+    [
+        *["", " ", "Bearer", "Bearer ", "Bearer  ", "Bearer 1", "Bearer a b", "Bearer \x00"],
+        *["bearer é", "Basic eDp5", "Token x", "x" * 9_000],
+        *["Bearer " + "x" * 9_000, "Bearer " + "." * 3_000],
+    ],
     ids=named,
 )
 def test_a_malformed_authorization_is_a_401(send, value):
@@ -256,7 +279,9 @@ def test_a_strange_accept_header_does_no_harm(send, tickets, accept):
 
 
 @pytest.mark.parametrize("name", ["HTTP_X_REQUEST_ID", "HTTP_COOKIE", "HTTP_X_REAL_IP"])
-@pytest.mark.parametrize("value", ["", "é", "\x00", "a=b; =; ;;", "x" * 20_000, "\r\nSet-Cookie: a=b"])
+@pytest.mark.parametrize(
+    "value", ["", "é", "\x00", "a=b; =; ;;", "x" * 20_000, "\r\nSet-Cookie: a=b"]
+)
 def test_other_malformed_headers_do_no_harm(send, tickets, name, value):
     tickets(1)
     assert send("GET", f"{STOCKS}/1", **{name: value}).status_code == 200
@@ -271,13 +296,9 @@ def test_another_method_is_refused(send, method, path):
     assert_problem(response, (405, "method_not_allowed"))
 
 
-@pytest.mark.usefixtures("nothing_happens")
-def test_unknown_fields_change_nothing_of_what_is_reserved(order):
+def test_unknown_fields_change_nothing_of_what_is_reserved(order, tickets):
+    tickets(10)
     answer = order.reserve("r", status="COMMITTED", expires_at="2099-01-01", reason="mine", sold=5)
     assert (answer.status, answer.body["status"], answer.body["reason"]) == (201, "RESERVED", "")
-    assert order.release("r").status == 200
-    Reservation.objects.all().delete()
-    StockMovement.objects.exclude(reservation_id="").delete()
-    from services.inventory.models import Stock
-
-    Stock.objects.update(version=1)
+    assert not answer.body["expires_at"].startswith("2099")
+    assert order.stock().body["sold"] == 0

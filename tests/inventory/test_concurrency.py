@@ -36,9 +36,7 @@ def test_the_last_unit_goes_to_one_of_fifty(order, tickets):
 def test_fifty_buyers_of_ten_units_never_get_eleven(order, tickets):
     tickets(10)
 
-    answers = together(
-        *(partial(order.reserve, f"r{n}", quantity=1 + n % 3) for n in range(50))
-    )
+    answers = together(*(partial(order.reserve, f"r{n}", quantity=1 + n % 3) for n in range(50)))
 
     sold = sum(answer.body["quantity"] for answer in answers if answer.status == 201)
     available, reserved, _ = counters()

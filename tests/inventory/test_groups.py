@@ -17,8 +17,7 @@ def run(order, group):
     assert answer.status == 200
     result = answer.body["groups"][0]
     entries = [
-        (one["status"], one["error"]["code"] if one["error"] else None)
-        for one in result["entries"]
+        (one["status"], one["error"]["code"] if one["error"] else None) for one in result["entries"]
     ]
     return result["ok"], entries
 

@@ -24,7 +24,9 @@ def holds(order, tickets):
     now = timezone.now()
     for n in range(5):
         order.reserve(f"h{n}", quantity=1 + n, order_id=order_id(n))
-        Reservation.objects.filter(pk=f"h{n}").update(created_at=now - timedelta(minutes=50 - 10 * n))
+        Reservation.objects.filter(pk=f"h{n}").update(
+            created_at=now - timedelta(minutes=50 - 10 * n)
+        )
     return [f"h{n}" for n in range(5)]
 
 

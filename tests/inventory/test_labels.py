@@ -24,7 +24,7 @@ def test_a_ticket_is_called_by_its_event_and_name():
     assert label_of(6) == "Ticket #6"
 
 
-@pytest.mark.parametrize("arrival", itertools.permutations([1, 2, 3]))
+@pytest.mark.parametrize("arrival", list(itertools.permutations([1, 2, 3])))
 def test_the_newest_name_wins_in_any_order_of_arrival(arrival):
     for version in (*arrival, *arrival):
         apply_ticket_changed(ticket_changed(version, title=f"Title {version}"), {})

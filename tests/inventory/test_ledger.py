@@ -101,7 +101,9 @@ def test_the_lines_of_a_ticket_are_in_the_order_of_its_versions(admin, order):
 def test_no_code_of_the_service_changes_or_deletes_a_line():
     """Append-only by construction: outside the ledger module movements are only read."""
     folder = Path(services.inventory.__file__).parent
-    sources = {path: path.read_text() for path in folder.rglob("*.py") if "migrations" not in path.parts}
+    sources = {
+        path: path.read_text() for path in folder.rglob("*.py") if "migrations" not in path.parts
+    }
     writers = [
         path.name
         for path, text in sources.items()

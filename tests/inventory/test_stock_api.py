@@ -132,7 +132,11 @@ def test_a_key_counts_per_ticket_and_per_admin(admin, access_token):
     for ticket_id in (1, 2):
         admin.set_stock(ticket_id, 10)
 
-    answers = [admin.adjust(1, 5, key="k"), admin.adjust(2, 6, key="k"), other.adjust(1, 7, key="k")]
+    answers = [
+        admin.adjust(1, 5, key="k"),
+        admin.adjust(2, 6, key="k"),
+        other.adjust(1, 7, key="k"),
+    ]
 
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert (counters(1), counters(2)) == ((22, 0, 0), (16, 0, 0))

@@ -12,7 +12,7 @@ import urllib3
 from django.utils import timezone
 
 from common.events.inbox import apply_event
-from common.ids import uuid7
+from common.ids import derived_token, derived_uuid, uuid7
 from common.tokens import AccessToken, ServiceToken
 from services.order.audit import audit
 from services.order.models import Order, Payment
@@ -157,6 +157,23 @@ def reservation_ids(order_id: str) -> list[str]:
     """Return the ids of an order's holds, tickets ascending."""
     items = Order.objects.get(pk=order_id).items.order_by("ticket_id")
     return list(items.values_list("pk", flat=True))
+
+
+def hold(
+    inventory: Inventory, buyer: Buyer, ticket_id: int, quantity: int = 1, key: str = "k"
+) -> str:
+    """Hold units as a request would that dies before it inserts its order; return the order id."""
+    user = str(buyer.user_id)
+    order_id = str(derived_uuid(user, key))
+    entry = {
+        "reservation_id": derived_token(user, key, str(ticket_id)),
+        "ticket_id": ticket_id,
+        "quantity": quantity,
+        "order_id": order_id,
+        "buyer_id": user,
+    }
+    assert inventory.batch("reserve", entry)["ok"]
+    return order_id
 
 
 def make_due() -> None:

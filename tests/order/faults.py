@@ -19,7 +19,8 @@ class FaultyRoad:
 
     ``plan("lose", "refuse", "pass")`` decides about the next three calls: ``lose`` does the work
     and drops the answer, ``refuse`` answers 500 without doing it, ``hang`` does it and answers too
-    late, ``down`` drops the call. ``before`` is called with every call's body before it goes on.
+    late, ``garble`` does it and answers no JSON, ``down`` drops the call. ``before`` is called with
+    every call's body before it goes on.
     """
 
     def __init__(self, target: str) -> None:
@@ -75,6 +76,9 @@ def _handler(road: FaultyRoad) -> type[BaseHTTPRequestHandler]:
             )
             if fault == "lose":
                 self.close_connection = True
+                return
+            if fault == "garble":
+                self._answer(200, b"<html>")
                 return
             if fault == "hang":
                 time.sleep(HANG_SECONDS)

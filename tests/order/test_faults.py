@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
-from common.ids import derived_token, derived_uuid
-from services.order import orphans, paying, placing, saga
+from common.errors import Unavailable
+from common.ids import derived_token
+from services.order import paying, placing, saga
 from services.order.models import Order, Payment
 from services.order.providers.base import Charge, Outcome
 from services.order.providers.sandbox import SandboxProvider
-from services.order.sweeping import Sweeper, sweep_orders, sweep_payments
+from services.order.sweeping import sweep_orders, sweep_payments
 from tests.common.concurrency import together
-from tests.order.driver import make_due, reservation_ids, violations
+from tests.order.driver import hold, make_due, reservation_ids, violations
 
 pytestmark = pytest.mark.django_db
 
@@ -38,27 +40,6 @@ def crash_at(monkeypatch):
         monkeypatch.setattr(module, name, dies)
 
     return arm
-
-
-@pytest.fixture
-def suspect_at_once(monkeypatch):
-    """Let holds be looked at that were made a moment ago."""
-    monkeypatch.setattr(orphans, "SUSPECT_AFTER", timedelta(seconds=-60))
-
-
-def hold(inventory, ann, ticket, quantity=1, key="k"):
-    """Hold units as a request would that dies before it inserts its order; return the order id."""
-    user = str(ann.user_id)
-    order_id = str(derived_uuid(user, key))
-    entry = {
-        "reservation_id": derived_token(user, key, str(ticket)),
-        "ticket_id": ticket,
-        "quantity": quantity,
-        "order_id": order_id,
-        "buyer_id": user,
-    }
-    assert inventory.batch("reserve", entry)["ok"]
-    return order_id
 
 
 @pytest.mark.parametrize("fault", ["lose", "hang"])
@@ -117,62 +98,6 @@ def test_a_worker_that_dies_before_its_order_leaves_a_hold_that_the_retry_finds(
     assert violations() == []
 
 
-def test_a_torn_purchase_is_resolved_and_its_units_come_back(
-    ann, on_sale, inventory, suspect_at_once
-):
-    ticket = on_sale(10)
-    order_id = hold(inventory, ann, ticket, 3)
-
-    assert orphans.resolve_orphans() == 1
-
-    assert inventory.stock(ticket) == (10, 0, 0)
-    order = Order.objects.get(pk=order_id)
-    assert (order.status, order.rejection["code"]) == ("REJECTED", "order_interrupted")
-    assert order.settled_at is not None
-    assert orphans.resolve_orphans() == 0
-    assert violations() == []
-
-
-def test_the_buyer_of_a_torn_purchase_is_told_so_by_the_same_key(
-    ann, bob, on_sale, inventory, suspect_at_once
-):
-    ticket = on_sale(10)
-    order_id = hold(inventory, ann, ticket)
-    orphans.resolve_orphans()
-    assert ann.order(order_id).status == 404, "nobody's yet"
-
-    told = ann.place({ticket: 1})
-    another_body = ann.place({ticket: 2})
-
-    assert (told.status, told.code) == (409, "order_interrupted")
-    assert told.headers["Idempotent-Replayed"] == "true"
-    assert (another_body.status, another_body.code) == (422, "idempotency_key_reused")
-    assert ann.order(order_id).body["status"] == "REJECTED"
-    assert bob.order(order_id).status == 404
-    assert ann.place({ticket: 1}, key="new").status == 201
-    assert violations() == []
-
-
-def test_a_request_that_comes_in_after_its_stand_in_loses_and_holds_nothing(
-    ann, on_sale, inventory, suspect_at_once, monkeypatch
-):
-    ticket = on_sale(10)
-    prepare = placing._order_with_outcome
-
-    def sweep_meanwhile(*args):
-        assert orphans.resolve_orphans() == 1
-        return prepare(*args)
-
-    monkeypatch.setattr(placing, "_order_with_outcome", sweep_meanwhile)
-
-    late = ann.place({ticket: 2})
-
-    assert (late.status, late.code) == (409, "order_interrupted")
-    assert inventory.stock(ticket) == (10, 0, 0)
-    assert Order.objects.get().status == "REJECTED"
-    assert violations() == []
-
-
 def test_a_hold_that_is_gone_when_the_retry_comes_makes_no_order_to_pay(ann, on_sale, inventory):
     kept, gone = on_sale(10), on_sale(10)
     hold(inventory, ann, kept)
@@ -186,56 +111,6 @@ def test_a_hold_that_is_gone_when_the_retry_comes_makes_no_order_to_pay(ann, on_
     assert (answer.status, answer.code) == (409, "order_interrupted")
     assert inventory.stock(kept) == inventory.stock(gone) == (10, 0, 0)
     assert Order.objects.get().settled_at is not None
-
-
-def test_a_hold_that_no_line_of_its_order_names_is_given_back(
-    ann, on_sale, inventory, suspect_at_once
-):
-    ordered, stray = on_sale(10), on_sale(10)
-    order_id = ann.place({ordered: 2}).body["id"]
-    hold(inventory, ann, stray)
-
-    assert orphans.resolve_orphans() == 1
-
-    assert inventory.stock(stray) == (10, 0, 0)
-    assert inventory.stock(ordered) == (8, 2, 0)
-    assert ann.order(order_id).body["status"] == "AWAITING_PAYMENT"
-
-
-@pytest.mark.parametrize("status", ["CANCELLED", "EXPIRED", "REJECTED"])
-def test_a_hold_of_an_order_that_is_over_is_given_back(
-    ann, on_sale, inventory, suspect_at_once, status
-):
-    ticket = on_sale(10)
-    order_id = ann.place({ticket: 2}).body["id"]
-    Order.objects.filter(pk=order_id).update(status=status)
-
-    orphans.resolve_orphans()
-
-    assert inventory.stock(ticket) == (10, 0, 0)
-    assert Order.objects.get().settled_at is not None
-
-
-def test_a_hold_of_a_paid_order_is_sold(ann, on_sale, inventory, road, suspect_at_once):
-    ticket = on_sale(10)
-    order_id = ann.place({ticket: 2}).body["id"]
-    road.plan("down")
-    ann.pay(order_id)
-
-    assert orphans.resolve_orphans() == 1
-
-    assert inventory.stock(ticket) == (8, 0, 2)
-    assert ann.order(order_id).body["status"] == "CONFIRMED"
-
-
-def test_orphans_are_found_page_by_page(ann, on_sale, inventory, suspect_at_once, monkeypatch):
-    monkeypatch.setattr(orphans, "PAGE_SIZE", 2)
-    ticket = on_sale(10)
-    for n in range(5):
-        hold(inventory, ann, ticket, key=f"k{n}")
-
-    assert orphans.resolve_orphans() == 5
-    assert inventory.stock(ticket) == (10, 0, 0)
 
 
 @pytest.mark.parametrize("fault", ["lose", "down", "hang"])
@@ -370,8 +245,6 @@ def test_a_refund_that_fails_is_tried_again(ann, on_sale, inventory, crash_at):
 
 
 def test_a_provider_that_is_away_is_a_503_and_the_same_key_then_works(ann, on_sale, monkeypatch):
-    from common.errors import Unavailable
-
     order_id = ann.place({on_sale(10): 2}).body["id"]
     answers = [Unavailable("provider_unavailable", "Away."), Charge(Outcome.CAPTURED, "ref")]
 
@@ -410,23 +283,32 @@ def test_several_sweepers_at_once_finish_everything_once(
     assert violations() == []
 
 
-def test_one_round_of_the_sweeper_does_all_of_it(ann, on_sale, inventory, road, suspect_at_once):
+def test_an_unreadable_answer_of_inventory_is_a_503(ann, on_sale, inventory, road):
     ticket = on_sale(10)
-    order_id = ann.place({ticket: 2}).body["id"]
-    road.plan("down")
-    ann.pay(order_id)
-    hold(inventory, ann, ticket, key="torn")
-    make_due()
-    sweeper = Sweeper()
-
-    assert sweeper.step() == 2
-    assert sweeper.step() == 0
-    assert inventory.stock(ticket) == (8, 0, 2)
-    assert violations() == []
-
-
-def test_an_unreadable_answer_of_inventory_is_a_503(ann, on_sale, inventory, settings, road):
-    ticket = on_sale(10)
-    road.target = "http://127.0.0.1:9"
+    road.plan("garble")
 
     assert ann.place({ticket: 1}).status == 503
+    assert ann.place({ticket: 1}).status == 201
+
+
+def test_a_refusal_of_the_call_itself_is_a_503_and_not_the_buyers_fault(
+    ann, on_sale, inventory, settings
+):
+    ticket = on_sale(10)
+    # Inventory takes it for a call of a path that it does not have.
+    settings.INVENTORY_URL = f"{inventory.url}/nowhere"
+
+    assert ann.place({ticket: 1}).code == "inventory_unavailable"
+
+
+def test_the_sweeper_runs_as_a_command(ann, on_sale, inventory, road):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    road.plan("down")
+    ann.pay(order_id)
+    make_due()
+    out = StringIO()
+
+    call_command("finish_orders", "--once", stdout=out)
+
+    assert ann.order(order_id).body["status"] == "CONFIRMED"
+    assert out.getvalue().startswith("finish_orders:")

@@ -1,4 +1,4 @@
-"""The sold-out flag: it spares inventory a crowd that comes too late, and refuses by no old news."""
+"""The sold-out flag spares inventory the crowd that comes too late and refuses by no old news."""
 
 from __future__ import annotations
 

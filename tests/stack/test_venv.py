@@ -11,7 +11,7 @@ import pytest
 
 from deploy.stack import venv
 from deploy.stack.errors import StackError
-from deploy.stack.layout import ROOT, read_json
+from deploy.stack.layout import ROOT, read_json, write_json
 
 
 @pytest.fixture
@@ -61,6 +61,11 @@ def test_what_somebody_else_made_is_never_emptied(locks, layout, tmp_path):
     subprocess.run(["python3", "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     (tmp_path / "venv" / "theirs.txt").write_text("precious")
     with pytest.raises(StackError, match="failed"):  # without pip nothing can be installed
+        venv.ensure(["local"], layout)
+    assert (tmp_path / "venv" / "theirs.txt").exists()
+    # Nor later, when it has become unusable in the meantime.
+    write_json(venv.folder() / "flash-sale.json", {"python": "2.7.18", "made": False})
+    with pytest.raises(StackError, match="failed"):
         venv.ensure(["local"], layout)
     assert (tmp_path / "venv" / "theirs.txt").exists()
     shutil.rmtree(tmp_path / "venv")

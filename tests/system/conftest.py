@@ -6,12 +6,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.stack import supervisor
+from deploy.stack.packages import find_program
 from deploy.stack.supervisor import Stack
+from tests.system.browser import ARGUMENTS, DESKTOP, PHONE, Window
 from tests.system.shop import Shop
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @contextmanager
@@ -38,3 +44,37 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def shop(stack: Stack) -> Shop:
     return shop_of(stack)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's browser, driven by playwright."""
+    program = find_program("chromium")
+    if program is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("screenshots")
+
+
+@pytest.fixture
+def window(chromium: Browser, shop: Shop, screenshots: Path) -> Iterator[Window]:
+    """Somebody's browser; at the end the page must have had nothing to complain about."""
+    opened = Window(chromium, shop, DESKTOP, screenshots)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def phone(chromium: Browser, shop: Shop, screenshots: Path) -> Iterator[Window]:
+    opened = Window(chromium, shop, PHONE, screenshots)
+    yield opened
+    opened.close()

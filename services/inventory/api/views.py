@@ -89,7 +89,7 @@ class AdjustStockView(GenericAPIView):
 
         answer = run_once(
             work,
-            user_id=request.user.id,
+            user_id=principal_of(request).id,
             operation=f"stock.adjust:{ticket_id}",
             key=key,
             fingerprint=fingerprint("POST", request.path, {"delta": delta}),
