@@ -7,9 +7,10 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
 from drf_standardized_errors.formatter import ExceptionFormatter, flatten_errors
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.handler import exception_handler as standardized_handler
@@ -65,6 +66,8 @@ class ProblemHandler(ExceptionHandler):
             return Problem(400, "validation_error", "A value is out of range.")
         if isinstance(exc, RequestDataTooBig):
             return Problem(413, "body_too_large", "The body is too large.")
+        if isinstance(exc, SuspiciousOperation | BadRequest | MultiPartParserError):
+            return Problem(400, "bad_request", "The request is malformed.")
         return super().convert_known_exceptions(exc)
 
     def get_headers(self, exc: exceptions.APIException) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -14,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from common.events.models import InboxEvent
 from common.events.transport import Message, StreamTransport, stream_name
+from common.ids import derived_uuid
 from common.loops import Loop
 from common.transactions import in_transaction
 
@@ -97,16 +100,26 @@ def apply_event(event: dict[str, Any]) -> bool:
 
 def park_event(event: dict[str, Any], error: str) -> None:
     """Put an event that cannot be applied aside, with the reason, and go on without it."""
-    InboxEvent.objects.update_or_create(
-        id=event["id"],
+    event_id, event_type = _id_of(event), str(event.get("type"))
+    # One that was applied meanwhile, by another consumer, stays applied.
+    InboxEvent.objects.get_or_create(
+        id=event_id,
         defaults={
-            "type": event["type"],
+            "type": event_type[:64],
             "status": InboxEvent.Status.PARKED,
             "payload": event,
             "error": error[:2000],
         },
     )
-    log.error("event parked", event_id=event["id"], type=event["type"], error=error)
+    log.error("event parked", event_id=str(event_id), type=event_type, error=error)
+
+
+def _id_of(event: dict[str, Any]) -> UUID:
+    """Return the event's id; where it has none, one that stands for its content."""
+    try:
+        return UUID(event["id"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return derived_uuid(json.dumps(event, sort_keys=True))
 
 
 def _handler_for(event: dict[str, Any]) -> Handler | None:

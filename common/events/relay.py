@@ -44,7 +44,9 @@ class Relay:
         events = list(OutboxEvent.objects.filter(published_at=None).order_by("seq")[:BATCH_SIZE])
         if not events or not self._leads():
             return 0
-        self._stream().send(stream_name(settings.SERVICE), [event.payload for event in events])
+        stream = stream_name(settings.SERVICE)
+        if self._stream().send(stream, [event.payload for event in events]):
+            self._refill(stream)
         OutboxEvent.objects.filter(seq__in=[event.seq for event in events]).update(
             published_at=timezone.now(), attempts=F("attempts") + 1
         )

@@ -40,6 +40,7 @@ class StreamTransport:
         self._redis = redis.Redis.from_url(
             url or settings.STREAM_URL,
             decode_responses=True,
+            encoding_errors="replace",
             retry=Retry(NoBackoff(), 1),
             socket_connect_timeout=0.2,
             socket_timeout=BLOCK_MS / 1000 + 1,
@@ -49,13 +50,18 @@ class StreamTransport:
         """Tell whether the stream is missing: never written to, or lost with Redis's memory."""
         return not self._redis.exists(stream)
 
-    def send(self, stream: str, events: list[dict[str, Any]]) -> None:
-        """Append the events in their order, in one round trip."""
+    def send(self, stream: str, events: list[dict[str, Any]]) -> bool:
+        """Append the events in their order, in one round trip.
+
+        True if the stream was empty before: it is new, or Redis has lost it a moment ago.
+        """
         pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xlen(stream)
         for event in events:
             body = json.dumps(event, separators=(",", ":"))
             pipeline.xadd(stream, {"event": body}, maxlen=STREAM_LENGTH_MAX, approximate=True)
-        pipeline.execute()
+        length_before = pipeline.execute()[0]
+        return bool(length_before == 0)
 
     def receive(self, streams: list[str], group: str, consumer: str, count: int) -> list[Message]:
         """Return abandoned messages first, then new ones; waits up to BLOCK_MS for news."""
@@ -120,10 +126,19 @@ class StreamTransport:
 
 def _messages(stream: str, entries: Any) -> list[Message]:
     return [
-        Message(stream, message_id, json.loads(fields["event"]))
+        Message(stream, message_id, _event(fields))
         for message_id, fields in _flat(entries)
         if fields
     ]
+
+
+def _event(fields: dict[str, str]) -> dict[str, Any]:
+    """Return the event; what no relay has sent is wrapped, so that it can be put aside."""
+    try:
+        event = json.loads(fields["event"])
+    except (KeyError, ValueError):
+        event = None
+    return event if isinstance(event, dict) else {"unreadable": fields}
 
 
 def _flat(entries: Any) -> list[tuple[str, dict[str, str]]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import string
 from pathlib import Path
 from typing import Any
 
 from deploy.stack.layout import SERVICES, read_json, write_json
 
 KEY_BYTES = 48
-PASSWORD_BYTES = 12
+PASSWORD_LENGTH = 16
 ADMIN = "admin"
 BUYERS = ("alice", "bob")
 
@@ -25,14 +26,18 @@ def load_or_make(path: Path) -> dict[str, Any]:
             for name in (*SERVICES, "gateway")
         },
         "sandbox_webhook_secret": known.get("sandbox_webhook_secret") or secrets.token_hex(32),
-        "logins": {
-            name: logins.get(name) or secrets.token_urlsafe(PASSWORD_BYTES)
-            for name in (ADMIN, *BUYERS)
-        },
+        "logins": {name: logins.get(name) or _password() for name in (ADMIN, *BUYERS)},
     }
     if complete != known:
         write_json(path, complete)
     return complete
+
+
+def _password() -> str:
+    # Letters and digits only: a person copies it, and a shell must not read a leading "-" as more.
+    return "".join(
+        secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH)
+    )
 
 
 def logins(known: dict[str, Any]) -> dict[str, Any]:

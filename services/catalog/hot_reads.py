@@ -27,7 +27,7 @@ from typing import Any, cast
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django_redis import get_redis_connection
+from django_redis import get_redis_connection  # type: ignore[import-untyped]
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 

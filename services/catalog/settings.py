@@ -21,6 +21,7 @@ EVENT_SUBSCRIPTIONS = {
 LOOPS = [
     "common.events.relay.relay_outbox",
     "common.events.inbox.consume_events",
+    "common.idempotency.records.forget_keys",
 ]
 SPECTACULAR_SETTINGS = {
     **SPECTACULAR_SETTINGS,

@@ -9,12 +9,19 @@ import pytest
 
 from services.catalog import hot_reads
 from tests.catalog.driver import Caller
+from tests.catalog.watching import Queries
 
 
 @pytest.fixture(autouse=True)
 def cache_is_back(clean_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget that the cache was away in the test before."""
     monkeypatch.setattr(hot_reads, "_away_until", float("-inf"))
+
+
+@pytest.fixture
+def queries() -> Queries:
+    """Return a counter of the queries that reads cost."""
+    return Queries()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def known(ticket_id: int) -> tuple[int, int]:
 
 def test_shuffled_and_doubled_events_end_at_the_newest():
     seed = random.randrange(10**6)
-    print(f"seed {seed}")  # noqa: T201
+    print(f"seed {seed}")
     shuffle = random.Random(seed)
     for ticket_id in range(1, 6):
         events = [stock_changed(ticket_id, version, 100 - version) for version in range(1, 21)] * 2

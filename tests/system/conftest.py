@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.stack import supervisor
 from deploy.stack.packages import find_program
 from deploy.stack.supervisor import Stack
 from tests.system.browser import ARGUMENTS, DESKTOP, PHONE, Window
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 def private_system(database: str = "sqlite", **env: str) -> Iterator[Stack]:
     """Run a system. Its folder has a short path: pytest's own are too long for sockets."""
     with (
-        tempfile.TemporaryDirectory(prefix="fs-") as folder,
-        supervisor.Stack(Path(folder), database=database, env=env) as stack,
+        tempfile.TemporaryDirectory(prefix="fs-sys-") as folder,
+        Stack(Path(folder), database=database, env=env) as stack,
     ):
         yield stack
 

@@ -52,7 +52,7 @@ def shop_in(layout: Layout) -> Shop:
 @pytest.fixture(scope="module")
 def layout() -> Iterator[Layout]:
     """A folder with a short path, and nothing left running in it."""
-    with tempfile.TemporaryDirectory(prefix="fs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fs-sys-") as folder:
         made = Layout(Path(folder))
         yield made
         manage_all(made, "reset", "--yes")
@@ -143,7 +143,7 @@ def test_a_second_up_is_told_so_in_one_line_and_harms_nothing(
     assert second.returncode == 1
     [line] = second.stderr.strip().splitlines()
     assert "already running" in line
-    with tempfile.TemporaryDirectory(prefix="fs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fs-sys-") as folder:
         elsewhere = Layout(Path(folder))
         same_port = up(elsewhere, port)
         assert same_port.returncode == 1
@@ -154,7 +154,7 @@ def test_a_second_up_is_told_so_in_one_line_and_harms_nothing(
 
 
 def test_a_missing_program_is_told_in_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="fs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fs-sys-") as folder:
         layout = Layout(Path(folder))
         options = ("--port", str(free_ports(1)[0]), "--database", "mysql")
         # Without apt it cannot be installed either.

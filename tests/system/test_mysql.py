@@ -53,7 +53,7 @@ def test_cancelled_and_unpaid_orders_give_their_stock_back(mysql_shop: Shop) -> 
     cancelled, unpaid = (buyer.order(ticket).require(201)["id"] for _ in range(2))
     assert buyer.order(ticket).code == "sold_out"
     buyer.cancel(cancelled).require(200)
-    within(20, lambda: buyer.status_of(unpaid), "EXPIRED")
+    within(16, lambda: buyer.status_of(unpaid), "EXPIRED")
     within(2, lambda: shop.shown(ticket), 2)
     assert shop.stock(ticket) == (2, 0, 0)
 

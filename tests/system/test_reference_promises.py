@@ -128,12 +128,16 @@ def test_promise_8_limit_per_order_window_and_states_are_enforced_at_the_till(sh
         assert outcome(buyer.order(ticket, quantity=2)) == f"409 {code}"
     off_shelf = shop.ticket(5, public=False)
     assert outcome(buyer.order(off_shelf)) in ("409 sale_not_open", "404 ticket_not_found")
-    event = shop.event()
-    ended = shop.ticket(5, event=event)
-    shop.admin.post(f"/api/catalog/events/{event}/end").require(200)
-    within(2, lambda: outcome(buyer.order(ended)), "409 sale_not_open")
-    for ticket in (*closed.values(), off_shelf, ended):
+    for ticket in (*closed.values(), off_shelf):
         assert shop.stock(ticket) == (5, 0, 0)
+    event = shop.event()
+    ended = shop.ticket(50, event=event)
+    shop.admin.post(f"/api/catalog/events/{event}/end").require(200)
+    # The order service hears of it by event; from then on nothing is sold.
+    within(2, lambda: outcome(buyer.order(ended)), "409 sale_not_open")
+    left = shop.stock(ended)
+    assert outcome(shop.buyer().order(ended)) == "409 sale_not_open"
+    assert shop.stock(ended) == left
 
 
 def test_promise_9_admin_only_means_admin_only(shop: Shop) -> None:

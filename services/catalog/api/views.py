@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -255,7 +256,11 @@ class AvailabilityView(CatalogView):
         responses={200: AvailabilitySerializer, **problems(404, 503)},
     )
     def get(self, request: Request, ticket_id: int) -> Response:
-        return Response(listing.show_availability(ticket_id, public=is_public(request)))
+        # nginx counts whole seconds and would keep a copy "for 1 s" up to two; this ends with the
+        # present second.
+        copy_until = {"X-Accel-Expires": f"@{int(time.time())}"}
+        state = listing.show_availability(ticket_id, public=is_public(request))
+        return Response(state, headers=copy_until)
 
 
 def event_move(call: str) -> Callable[..., HttpResponseBase]:
