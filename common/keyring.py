@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPrivateKey,
@@ -25,11 +27,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 )
 from jwt.algorithms import RSAAlgorithm
 
+log = structlog.get_logger(__name__)
+
 ALGORITHM = "RS256"
 KEY_BITS = 2048
 # An unknown kid makes the ring look at the folder again, but not more often than this:
 # forged kids must not cost a directory scan each.
 RELOAD_INTERVAL_SECONDS = 1.0
+# A key that was taken away is forgotten after this long at the latest.
+REFRESH_INTERVAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class KeyRing:
 
     def find(self, kid: str) -> PublicKey | None:
         """Return the public key with that kid; a key added on disk is found within a second."""
-        if kid not in self._public:
+        age_seconds = time.monotonic() - self._loaded_at
+        if kid not in self._public or age_seconds > REFRESH_INTERVAL_SECONDS:
             self._reload()
         return self._public.get(kid)
 
@@ -95,9 +102,9 @@ class KeyRing:
                 return
             found = {}
             for path in (self.folder / "public").glob("*/*.pem"):
-                key = serialization.load_pem_public_key(path.read_bytes())
-                assert isinstance(key, RSAPublicKey)
-                found[path.stem] = PublicKey(path.parent.name, path.stem, key)
+                key = _public_key_in(path)
+                if key is not None:
+                    found[path.stem] = PublicKey(path.parent.name, path.stem, key)
             self._public = found
             self._loaded_at = time.monotonic()
 
@@ -149,6 +156,16 @@ def thumbprint(public: RSAPublicKey) -> str:
     )
     digest = hashlib.sha256(canonical.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _public_key_in(path: Path) -> RSAPublicKey | None:
+    """Return the file's key; None for what is no RSA key, such as one that is still copied here."""
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        log.error("not a public key", path=str(path), error=str(error))
+        return None
+    return key if isinstance(key, RSAPublicKey) else None
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

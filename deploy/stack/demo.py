@@ -22,10 +22,12 @@ from deploy.stack.api import Api
 from deploy.stack.audit import audit, show
 from deploy.stack.errors import StackError
 from deploy.stack.layout import Layout
-from deploy.stack.load import Client, Reply, allow_connections
+from deploy.stack.load import Client, Reply
+from deploy.stack.processes import allow_open_files
 from deploy.stack.terminal import end_progress, say, show_progress
 
 RUSH_SECONDS_MAX = 300.0
+SPARE_FILES = 100
 CONFIRM_SECONDS_MAX = 30.0
 PER_USER_LIMIT = 2
 # Every so many-th winner thinks better of it, so that stock comes back in the middle of the rush.

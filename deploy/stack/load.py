@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 15.0
-SPARE_FILES = 200
 HEADER_END = b"\r\n\r\n"
 
 
@@ -38,17 +36,6 @@ class Reply:
 
 
 NO_REPLY = Reply(0, {}, b"")
-
-
-def allow_connections(count: int) -> int:
-    """Raise the limit of open files where that is allowed; returns how many connections fit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + SPARE_FILES
-    if soft < wanted:
-        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
-        soft = ceiling
-    return min(count, soft - SPARE_FILES)
 
 
 class Client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ from deploy.stack.errors import StackError
 from deploy.stack.layout import ROOT
 
 LOG_BYTES_MAX = 16 * 1024 * 1024
+OPEN_FILES_MAX = 65_536
 GRACE_SECONDS = 12.0
 GROUP_GRACE_SECONDS = 2.0
 
@@ -100,6 +102,19 @@ class Child:
         """End what a dead process left behind, such as the workers of a killed gunicorn."""
         if self._process is not None and self._process.poll() is not None:
             end_groups([self._process.pid])
+
+
+def allow_open_files() -> int:
+    """Let this process and its children open more files than the usual 1024; returns how many.
+
+    Every connection of a crowd is one, in nginx even two.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ceiling = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    if soft < ceiling:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+        return ceiling
+    return soft
 
 
 def end_groups(groups: Sequence[int], grace_seconds: float = GROUP_GRACE_SECONDS) -> None:

@@ -24,7 +24,7 @@ from deploy.stack.errors import Interrupted
 from deploy.stack.layout import ROOT, SERVICES, Layout, read_json, write_json
 from deploy.stack.leftovers import FolderLock, end_leftovers
 from deploy.stack.mysql_server import PrivateMySQL
-from deploy.stack.processes import Child
+from deploy.stack.processes import Child, allow_open_files
 
 READY_SECONDS_MAX = 60.0
 APPLICATIONS = {**{name: f"services.{name}" for name in SERVICES}, "gateway": "gateway"}
@@ -145,6 +145,7 @@ class Stack:
         self._lock.release()
 
     def _start(self) -> None:
+        allow_open_files()
         left = end_leftovers(self.layout)
         if left:
             self._report(f"Ended what a killed supervisor had left running: {', '.join(left)}")

@@ -125,16 +125,16 @@ class Runner:
 
 @contextlib.contextmanager
 def _databases(chosen: Mapping[Project, list[str]], embedded: bool) -> Iterator[dict[str, str]]:
-    """Yield service → URL on a private MariaDB, if any chosen project is to run there."""
-    services = [project.name for project in chosen if project.on_mariadb]
-    if embedded or not services:
+    """Yield project → URL of its own database on a private MariaDB, for those that run there."""
+    names = [project.name for project in chosen if project.service]
+    if embedded or not names:
         yield {}
         return
     with (
         tempfile.TemporaryDirectory(prefix="flash-sale-test-") as folder,
         PrivateMySQL(Path(folder)) as server,
     ):
-        yield {service: server.create_database(service) for service in services}
+        yield {name: server.create_database(name) for name in names}
 
 
 def _judge(step: Step, code: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Set-up of the tests of shared code: they run in the inventory project, as some project is needed."""
+"""Set-up of the tests of shared code; some project is needed, so they run in inventory's."""
 
 from __future__ import annotations
 

@@ -223,11 +223,12 @@ def test_a_consumer_killed_before_its_commit_is_inherited(stream, monkeypatch):
         tally(data, one)
         raise SystemExit
 
-    with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(handlers, "tally", killed)
+    monkeypatch.setattr(handlers, "tally", killed)
+    with pytest.raises(SystemExit):
         Consumer(name="dead").step()
     assert (tallies(), InboxEvent.objects.count()) == ({}, 0), "effect and inbox row, or neither"
 
+    monkeypatch.setattr(handlers, "tally", tally)
     consume(Consumer(name="heir"))
 
     assert tallies() == {1: 1, 2: 1}

@@ -61,7 +61,10 @@ def test_an_access_token_says_who_somebody_is():
     raw = str(AccessToken.issue(user_id=5, username="ann", role="admin"))
 
     assert principal_from(raw) == Principal("5", "ann", "admin")
-    header, claims = jwt.get_unverified_header(raw), jwt.decode(raw, options={"verify_signature": False})
+    header, claims = (
+        jwt.get_unverified_header(raw),
+        jwt.decode(raw, options={"verify_signature": False}),
+    )
     assert (header["alg"], header["kid"]) == ("RS256", key_ring().signing_key("auth")[0])
     assert claims["token_type"] == "access"
     assert claims["exp"] - claims["iat"] == 15 * 60
@@ -177,7 +180,9 @@ def test_a_kid_that_names_no_key_is_refused(kid):
     assert refused(raw)
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", "HS256", "RS384", "PS256", "ES256"])
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "NONE", "", "HS256", "RS384", "PS256", "ES256"]
+)
 def test_the_algorithm_is_not_the_tokens_choice(algorithm):
     kid, _ = key_ring().signing_key("auth")
     unsigned = f"{part({'alg': algorithm, 'kid': kid})}.{part(claims_of_a_user())}."
