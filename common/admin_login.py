@@ -7,8 +7,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, URLResolver, path
 from django.utils.module_loading import import_string
@@ -33,12 +32,13 @@ class AdminCookieMiddleware:
         return self.get_response(request)
 
 
-def shadow_user(principal: Principal) -> AbstractBaseUser:
+def shadow_user(principal: Principal) -> User:
     """Return the local superuser that stands for auth's admin (Django's log entries need a row).
 
-    It has no usable password: the only way in is auth's cookie.
+    It has no usable password: the only way in is auth's cookie. The auth service itself, which has
+    the real users, names another ADMIN_USER_LOADER.
     """
-    user, created = get_user_model().objects.get_or_create(
+    user, created = User.objects.get_or_create(
         username=principal.username, defaults={"is_staff": True, "is_superuser": True}
     )
     if created:

@@ -65,6 +65,9 @@ def _turn() -> Iterator[None]:
 
 
 def _may_be_repeated(error: Exception) -> bool:
+    if isinstance(error, transaction.TransactionManagementError):
+        # A savepoint could not be rolled back, because the connection died inside the block.
+        return True
     if not isinstance(error, OperationalError | InterfaceError):
         return False
     code = database_error_code(error)

@@ -16,12 +16,13 @@ from typing import Any
 from deploy.stack import venv
 from deploy.stack.errors import StackError
 from deploy.stack.layout import SERVICES, Layout, read_json
-from deploy.stack.leftovers import FolderLock, end_leftovers
+from deploy.stack.leftovers import FolderLock, end_leftovers, leftovers
 from deploy.stack.terminal import say, table, tail
 
 # Requests in flight, then each stage, then a database that flushes.
 DOWN_SECONDS_MAX = 60.0
 FOLLOW_INTERVAL_SECONDS = 0.3
+KILLED = "It is not running, but its supervisor was killed and left: {}. `down` ends them."
 
 
 def down(options: argparse.Namespace) -> int:
@@ -60,7 +61,8 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps(current, indent=2))
     elif current["state"] == "stopped":
-        say("It is not running.")
+        left = leftovers(layout)
+        say("It is not running." if not left else KILLED.format(", ".join(left)))
     else:
         say(f"{current['state']} · {current['url']} · {current['database']}\n")
         rows = [

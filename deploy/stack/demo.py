@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     sale = crowd.open_sale(admin, f"Stampede {secrets.token_hex(2)}", options.stock, PER_USER_LIMIT)
     buyers = crowd.make_buyers(layout, options.buyers)
     end_progress()
-    if allow_connections(len(buyers)) < len(buyers):
+    if allow_open_files() < len(buyers) + SPARE_FILES:
         raise StackError(
             f"{len(buyers)} connections are more than the system's limit of open files"
         )

@@ -41,6 +41,11 @@ class FolderLock:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds it."""
+        return self._descriptor is not None
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -60,19 +65,23 @@ class FolderLock:
             os.close(descriptor)
 
 
-def end_leftovers(layout: Layout) -> list[str]:
-    """End the processes of a supervisor that was killed; returns their names.
+def leftovers(layout: Layout) -> dict[str, int]:
+    """Return name → pid of what a killed supervisor left running.
 
     A process is ours only if the recorded id still has the recorded start time.
     """
-    recorded = read_json(layout.state_json).get("processes", [])
-    left = [
-        process
-        for process in recorded
+    return {
+        process["name"]: process["pid"]
+        for process in read_json(layout.state_json).get("processes", [])
         if process["pid"] and process_start_ticks(process["pid"]) == process["start_ticks"]
-    ]
-    end_groups([process["pid"] for process in left], LEFTOVER_GRACE_SECONDS)
-    return [process["name"] for process in left]
+    }
+
+
+def end_leftovers(layout: Layout) -> list[str]:
+    """End what a killed supervisor left running; returns the names."""
+    left = leftovers(layout)
+    end_groups(list(left.values()), LEFTOVER_GRACE_SECONDS)
+    return list(left)
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

@@ -135,6 +135,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything in order. The data stays."""
+        if not self._lock.is_held:
+            return
         self._state = "stopping"
         self._children.stop_all()
         if self._socket_folder not in (None, self.layout.run):
@@ -212,10 +214,14 @@ class Stack:
         redis_server.wait_ready(server, socket)
 
     def _bring_up(self, name: str) -> None:
-        """Migrate a service and start its web server and its loops."""
+        """Migrate a service, then start it."""
         self._task(f"{name}-migrate", manage_argv(name, "migrate", "--noinput"))
         if name == "auth" and not self._loaded("logins"):
-            self._make_logins()
+            self._together(self._make_logins, lambda: self._start_service(name))
+        else:
+            self._start_service(name)
+
+    def _start_service(self, name: str) -> None:
         loops = Child(
             f"{name}-loops",
             manage_argv(name, "run_loops"),

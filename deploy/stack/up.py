@@ -15,7 +15,7 @@ from typing import Any
 from deploy.stack import ports
 from deploy.stack.errors import Interrupted, StackError
 from deploy.stack.layout import ROOT, Layout, read_json
-from deploy.stack.leftovers import FolderLock
+from deploy.stack.leftovers import FolderLock, end_leftovers
 from deploy.stack.signals import ignore_stop_signals, raise_on_stop_signals
 from deploy.stack.supervisor import Stack
 from deploy.stack.terminal import end_progress, say, show_progress, table
@@ -67,20 +67,18 @@ def _supervise(
     )
     raise_on_stop_signals()
     try:
-        try:
-            stack.start()
-        finally:
-            end_progress()
+        stack.start()
+        end_progress()
         ready()
-        while True:
-            signal.pause()
-    except Interrupted:
-        show_progress("Stopping ...")
+        with contextlib.suppress(Interrupted):
+            while True:
+                signal.pause()
+        return 0
     finally:
         ignore_stop_signals()
+        show_progress("Stopping ...")
         stack.stop()
         end_progress()
-    return 0
 
 
 def _detach(options: argparse.Namespace, layout: Layout) -> int:
@@ -88,6 +86,7 @@ def _detach(options: argparse.Namespace, layout: Layout) -> int:
     # Said here, so that the usual mistakes need no look into a log.
     lock = FolderLock(layout.lock)
     lock.acquire()
+    end_leftovers(layout)
     lock.release()
     ports.require_free(options.port)
     started = time.monotonic()

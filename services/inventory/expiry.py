@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from django.utils import timezone
 
 from common.loops import Loop
@@ -9,20 +10,34 @@ from services.inventory import reservations
 from services.inventory.models import Reservation
 from services.inventory.states import Status
 
+log = structlog.get_logger(__name__)
+
 # Bounds a transaction's locks: the hot stock row must not wait for a long list.
 BATCH_SIZE = 100
 
 
 def expire_batch() -> int:
-    """Expire up to BATCH_SIZE overdue holds; return how many were found.
+    """Expire up to BATCH_SIZE overdue holds; return how many this worker has given back.
 
     Any number of workers may do this at once: the conditional UPDATE gives each hold to one.
     """
     overdue = Reservation.objects.filter(status=Status.RESERVED, expires_at__lt=timezone.now())
     found = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:BATCH_SIZE])
-    if found:
-        reservations.expire(reservation_ids=found)
-    return len(found)
+    if not found:
+        return 0
+    try:
+        return reservations.expire(reservation_ids=found)
+    except AssertionError:
+        return sum(_expire_alone(reservation_id) for reservation_id in found)
+
+
+def _expire_alone(reservation_id: str) -> int:
+    """Expire one hold; one whose books are wrong stays, and must not keep the others."""
+    try:
+        return reservations.expire(reservation_ids=[reservation_id])
+    except AssertionError as error:
+        log.error("hold cannot be given back", reservation_id=reservation_id, error=str(error))
+        return 0
 
 
 expire_holds = Loop("expire_holds", expire_batch, interval_seconds=0.5)

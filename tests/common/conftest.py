@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 import redis
 from django.conf import settings as django_settings
@@ -11,6 +12,10 @@ from django.db import transaction
 
 from common.events import transport
 from common.events.outbox import publish
+
+# A busy machine is no reason to fail, and what was found is printed: nothing to keep on disk.
+hypothesis.settings.register_profile("ours", deadline=None, database=None)
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture

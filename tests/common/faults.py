@@ -39,3 +39,37 @@ def losing_the_answer_to_a_commit(of_table: str) -> Iterator[list[str]]:
         patch.object(connection, "_commit", commit_and_lose_the_answer),
     ):
         yield lost
+
+
+@contextmanager
+def failing_statement(number: int, code: int) -> Iterator[list[str]]:
+    """Let the ``number``-th statement from here fail once, with an error of MySQL's.
+
+    Yields a list that is filled once it has come to that.
+    """
+    count = 0
+    failed: list[str] = []
+
+    def fail_once(
+        execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+    ) -> Any:
+        nonlocal count
+        count += 1
+        if count == number:
+            failed.append(sql)
+            raise OperationalError(code, "made to fail")
+        return execute(sql, params, many, context)
+
+    with connections["default"].execute_wrapper(fail_once):
+        yield failed
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    """Let every statement of this thread fail as if the server were gone."""
+
+    def fail(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        raise OperationalError(2006, "Server has gone away")
+
+    with connections["default"].execute_wrapper(fail):
+        yield

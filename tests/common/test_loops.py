@@ -93,23 +93,27 @@ def test_a_step_at_work_is_finished_before_the_loop_ends():
 
 
 PROCESS = """
+import os
 import time
 import django
 django.setup()
 from common.loops import Loop, run_until_signal
 
+def say(word):
+    os.write(1, word + b"\\n")  # in one piece, though threads write at once
+
 def busy():
-    print("busy", flush=True)
+    say(b"busy")
     time.sleep(0.5)
-    print("finished", flush=True)
+    say(b"finished")
     return 1
 
 def failing():
-    print("failing", flush=True)
+    say(b"failing")
     raise RuntimeError("always")
 
 run_until_signal([Loop("failing", failing, 0.1), Loop("busy", busy, 0.1), Loop("idle", int, 60)])
-print("stopped", flush=True)
+say(b"stopped")
 """
 
 

@@ -12,6 +12,7 @@ import pytest
 from deploy.stack import demo, plan, testing
 from deploy.stack.control import current_state
 from deploy.stack.errors import StackError
+from deploy.stack.layout import read_json, write_json
 from deploy.stack.leftovers import FolderLock
 from deploy.stack.load import Client, _parse
 
@@ -43,11 +44,17 @@ def test_up_on_a_used_port_says_so_in_one_line_and_leaves_nothing_running(
     assert current_state(layout)["state"] == "stopped"
 
 
-def test_a_second_up_names_the_first(manage_all, layout):
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_second_up_names_the_first_and_leaves_it_alone(manage_all, layout, detach):
     first = FolderLock(layout.lock)
     first.acquire()
+    state = {"state": "running", "processes": []}
+    write_json(layout.state_json, state)
+    write_json(layout.stack_json, {"url": "http://127.0.0.1:8000"})
     try:
-        result = manage_all("up", "--port", "18999", "--detach")
+        result = manage_all("up", "--port", "18999", *detach)
+        assert read_json(layout.state_json) == state
+        assert layout.stack_json.exists()
     finally:
         first.release()
     assert result.returncode == 1
