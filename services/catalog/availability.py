@@ -31,10 +31,13 @@ def apply_stock_changed(data: dict[str, Any], event: dict[str, Any]) -> None:
     version = int(data["version"])
     if min(ticket_id, available, version) < 0:
         raise ValueError(f"stock.changed with a negative number: {data}")
+    newest = {"available": available, "version": version, "updated_at": timezone.now()}
     older = Availability.objects.filter(ticket_id=ticket_id, version__lt=version)
-    if not older.update(available=available, version=version, updated_at=timezone.now()):
+    if not older.update(**newest):
         first = Availability(ticket_id=ticket_id, available=available, version=version)
         Availability.objects.bulk_create([first], ignore_conflicts=True)
+        # The insert may have waited for somebody else's first row, and that may be an older one.
+        older.update(**newest)
     transaction.on_commit(partial(_renew, str(ticket_id)), robust=True)
 
 
