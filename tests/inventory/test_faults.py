@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
+import stamina
 from django.core.management import call_command
 from django.db import OperationalError
 
+from common import transactions
 from common.events.models import OutboxEvent
 from services.inventory import expiry
 from services.inventory.models import Reservation, Stock, StockMovement
@@ -72,9 +74,16 @@ CALLS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_between_retries():
+    """Retry as often as ever, at once: hundreds of faults are made here."""
+    with stamina.set_testing(True, attempts=transactions.MAX_ATTEMPTS):
+        yield
+
+
 def reset():
     """Empty the tables between two tries of one test."""
-    call_command("flush", verbosity=0, interactive=False)
+    call_command("flush", verbosity=0, interactive=False, inhibit_post_migrate=True)
 
 
 def repeat_until_answered(call):

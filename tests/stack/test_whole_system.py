@@ -126,10 +126,10 @@ def test_logs_and_status_of_the_running_system(running, port):
 
 
 def test_ctrl_c_stops_everything_also_in_the_middle_of_a_start(layout):
+    argv = [sys.executable, str(ROOT / "manage_all.py"), "up", "--no-demo", "--port"]
     for wait_for in ("starting", "running"):
         supervisor = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage_all.py"), "up", "--no-demo"]
-            + ["--port", str(ports.free_ports(1)[0])],
+            [*argv, str(ports.free_ports(1)[0])],
             env=command_environment(layout),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
