@@ -8,8 +8,8 @@ from urllib.parse import quote
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import AnonymousUser, User
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, URLResolver, path
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.module_loading import import_string
 from rest_framework_simplejwt.exceptions import TokenError
 
@@ -48,11 +48,17 @@ def shadow_user(principal: Principal) -> User:
 
 
 def admin_urls(service: str) -> list[URLPattern | URLResolver]:
-    """Return the URL patterns of ``/admin/<service>/`` with login and logout sent to auth."""
+    """Return the URL patterns of ``/admin/<service>/`` with login and logout sent to auth.
+
+    Django's own form for one's password would save it past the domain, and in other services give
+    a shadow user one.
+    """
     prefix = f"admin/{service}/"
+    own_password = admin.site.admin_view(_to_own_password) if service == "auth" else _not_here
     return [
         path(f"{prefix}login/", _to_login),
         path(f"{prefix}logout/", _to_logout),
+        path(f"{prefix}password_change/", own_password),
         path(prefix, admin.site.urls),
     ]
 
@@ -67,6 +73,15 @@ def _to_logout(request: HttpRequest) -> HttpResponse:
     response = HttpResponseRedirect("/logout")
     response.status_code = 307
     return response
+
+
+def _to_own_password(request: HttpRequest) -> HttpResponse:
+    page = reverse("admin:auth_user_password_change", args=[request.user.pk])
+    return HttpResponseRedirect(page)
+
+
+def _not_here(request: HttpRequest) -> HttpResponse:
+    raise Http404("Passwords are changed in the auth service.")
 
 
 def _admin_from_cookie(request: HttpRequest) -> Principal | None:

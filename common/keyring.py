@@ -34,6 +34,8 @@ KEY_BITS = 2048
 # An unknown kid makes the ring look at the folder again, but not more often than this:
 # forged kids must not cost a directory scan each.
 RELOAD_INTERVAL_SECONDS = 1.0
+# A new key signs only when every ring, however lately it has looked, finds its public half.
+SETTLING_SECONDS = 2 * RELOAD_INTERVAL_SECONDS
 # A key that was taken away is forgotten after this long at the latest.
 REFRESH_INTERVAL_SECONDS = 60.0
 
@@ -74,7 +76,7 @@ class KeyRing:
     def signing_key(self, issuer: str) -> tuple[str, RSAPrivateKey]:
         """Return (kid, key) of the issuer's newest private key; FileNotFoundError without one.
 
-        A newer key added on disk is taken up within a second, by running processes too.
+        A newer key added on disk is taken up after two to three seconds: see SETTLING_SECONDS.
         """
         looked_at, kid, key = self._signing.get(issuer, (float("-inf"), "", None))
         now = time.monotonic()
@@ -94,11 +96,18 @@ class KeyRing:
                 f"no private key of {issuer!r} under {self.folder}; "
                 "`manage_all.py up` makes one, or run the auth service's rotate_keys"
             )
-        return max(paths, key=lambda path: path.stat().st_mtime_ns)
+        made_at = {path: path.stat().st_mtime for path in paths}
+        settled = [path for path in paths if time.time() - made_at[path] >= SETTLING_SECONDS]
+        if settled:
+            return max(settled, key=made_at.__getitem__)
+        # All new: the oldest of them is the likeliest to be known already.
+        return min(paths, key=made_at.__getitem__)
 
     def _reload(self) -> None:
         with self._lock:
-            if time.monotonic() - self._loaded_at < RELOAD_INTERVAL_SECONDS:
+            # The moment before looking: what is added while this looks may be missed.
+            now = time.monotonic()
+            if now - self._loaded_at < RELOAD_INTERVAL_SECONDS:
                 return
             found = {}
             for path in (self.folder / "public").glob("*/*.pem"):
@@ -106,7 +115,7 @@ class KeyRing:
                 if key is not None:
                     found[path.stem] = PublicKey(path.parent.name, path.stem, key)
             self._public = found
-            self._loaded_at = time.monotonic()
+            self._loaded_at = now
 
 
 def ensure_keys(folder: Path, issuers: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import environ
 import structlog
@@ -121,7 +122,7 @@ TEMPLATES = [
         },
     }
 ]
-# No session table: the only session is the signed access token; this carries admin messages.
+# No session table: who is logged in is in the access token. Django's admin insists on an engine.
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 
@@ -139,6 +140,26 @@ ACCESS_COOKIE = "flashsale_access"
 REFRESH_COOKIE = "flashsale_refresh"
 LOGIN_PATH = "/login"
 ADMIN_USER_LOADER = "common.admin_login.shadow_user"
+
+
+def admin_theme(title: str) -> dict[str, Any]:
+    """Return django-unfold's settings of one service's admin, with a way to the others."""
+    others = [
+        ("Events and tickets", "/admin/catalog/", "event"),
+        ("Stock", "/admin/inventory/", "inventory_2"),
+        ("Orders", "/admin/order/", "shopping_cart"),
+        ("Users", "/admin/auth/", "group"),
+    ]
+    return {
+        "SITE_TITLE": title,
+        "SITE_HEADER": f"Flash Sale · {title}",
+        "SITE_URL": "/",
+        "SITE_DROPDOWN": [
+            *({"title": name, "link": link, "icon": icon} for name, link, icon in others),
+            {"title": "Storefront", "link": "/", "icon": "storefront"},
+        ],
+    }
+
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -25,6 +25,9 @@ USER_AUDIENCE = "flashsale"
 SERVICE_TOKEN_LIFETIME = timedelta(seconds=60)
 REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub", "jti"]
 MAX_TOKEN_LENGTH = 4096
+# Machines' clocks differ: a token may be so much older than its exp says. Its iat is not checked at
+# all, or who is two seconds behind would refuse every fresh token.
+CLOCK_LEEWAY = timedelta(seconds=30)
 _rings: dict[str, KeyRing] = {}
 
 
@@ -38,7 +41,7 @@ class RingTokenBackend(TokenBackend):
     """simplejwt's backend with keys chosen by ``kid`` and with every claim required."""
 
     def __init__(self, issuer: str, audience: str) -> None:
-        super().__init__(ALGORITHM, audience=audience, issuer=issuer)
+        super().__init__(ALGORITHM, audience=audience, issuer=issuer, leeway=CLOCK_LEEWAY)
 
     def encode(self, payload: dict[str, Any]) -> str:
         kid, key = key_ring().signing_key(str(self.issuer))
@@ -56,7 +59,8 @@ class RingTokenBackend(TokenBackend):
                 algorithms=[ALGORITHM],
                 audience=self.audience,
                 issuer=self.issuer,
-                options={"require": REQUIRED_CLAIMS},
+                leeway=CLOCK_LEEWAY,
+                options={"require": REQUIRED_CLAIMS, "verify_iat": False},
             )
         except jwt.InvalidTokenError as error:
             raise TokenError("Token is invalid or expired") from error

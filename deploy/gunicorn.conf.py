@@ -12,7 +12,7 @@ worker_class = "gthread"
 worker_connections = 1000
 backlog = 2048
 
-# Longer than nginx keeps an idle upstream connection (60 s): it must not write into a closed one.
+# Longer than nginx keeps an idle upstream connection (30 s): it must not write into a closed one.
 keepalive = 75
 # For gthread this is no limit on a request (nginx has one): the main thread reports every second
 # that the process is alive, and a worker that hangs as a whole is replaced after so long.

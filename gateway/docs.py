@@ -17,11 +17,14 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 from urllib3.exceptions import HTTPError
 
+from common.errors import Unavailable
 from gateway.openapi import merge
 from gateway.routes import SERVICES
 
 CACHE_SECONDS = 60.0
 CACHE_SECONDS_INCOMPLETE = 5.0
+# How long a request may wait for the very first schema of this process.
+FIRST_FETCH_SECONDS = 1.0
 # A service builds its schema on the first request, which takes a moment.
 TIMEOUT = urllib3.Timeout(connect=0.5, read=4.0)
 
@@ -43,7 +46,11 @@ def openapi(request: HttpRequest) -> HttpResponse:
 
 
 class _MergedSchema:
-    """The merged schema, fetched again after a minute; one thread fetches, the others wait."""
+    """The merged schema, fetched again after a minute by one thread.
+
+    The others go on with the old one: this process also decides who may buy, and a service that
+    hangs must not take its threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +58,11 @@ class _MergedSchema:
         self._good_until = float("-inf")
 
     def get(self) -> dict[str, Any]:
-        with self._lock:
+        if not self._lock.acquire(timeout=0 if self._schema else FIRST_FETCH_SECONDS):
+            if not self._schema:
+                raise Unavailable("service_unavailable", "The API's description is being made.")
+            return self._schema
+        try:
             if time.monotonic() >= self._good_until:
                 found = _fetch_all()
                 complete = len(found) == len(SERVICES)
@@ -60,6 +71,8 @@ class _MergedSchema:
                     CACHE_SECONDS if complete else CACHE_SECONDS_INCOMPLETE
                 )
             return self._schema
+        finally:
+            self._lock.release()
 
 
 _merged = _MergedSchema()

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
 from common.events.models import InboxEvent
@@ -56,6 +56,8 @@ class Consumer:
         """Apply a whole batch with one COMMIT; False (and no effect) if one of them fails."""
         try:
             in_transaction(lambda: [apply_event(message.event) for message in messages])
+        except (OperationalError, InterfaceError):
+            raise
         except Exception as error:
             log.info("batch failed, trying one by one", size=len(messages), error=str(error))
             return False
@@ -65,6 +67,9 @@ class Consumer:
         assert self._transport is not None
         try:
             apply_event(message.event)
+        except (OperationalError, InterfaceError):
+            # The database's fault, not the event's: rest, and let it be delivered again.
+            raise
         except Exception as error:
             log.exception(
                 "event failed", event_id=message.event.get("id"), type=message.event.get("type")

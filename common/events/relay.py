@@ -20,6 +20,7 @@ from common.loops import Loop
 log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 200
+REFILL_SIZE = 1_000
 LEASE_SECONDS = 10.0
 PURGE_INTERVAL_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 1.0
@@ -45,6 +46,9 @@ class Relay:
         if not events or not self._leads():
             return 0
         stream = stream_name(settings.SERVICE)
+        if self._stream().is_empty(stream) and self._refill(stream):
+            # From the oldest on, in the next step: what is sent first must not hide what was lost.
+            return len(events)
         if self._stream().send(stream, [event.payload for event in events]):
             self._refill(stream)
         OutboxEvent.objects.filter(seq__in=[event.seq for event in events]).update(
@@ -76,13 +80,19 @@ class Relay:
             self._purged_at = now
             purge()
 
-    def _refill(self, stream: str) -> None:
+    def _refill(self, stream: str) -> bool:
         """Publish the retained events again after Redis lost the stream; consumers know doubles."""
-        again = OutboxEvent.objects.exclude(published_at=None).update(published_at=None)
+        sent = OutboxEvent.objects.exclude(published_at=None)
+        again = 0
+        # Newest first and in pieces: as long as one is left, its stream is still known to be lost,
+        # and no single statement runs into the database's time limit.
+        while seqs := list(sent.order_by("-seq").values_list("seq", flat=True)[:REFILL_SIZE]):
+            again += OutboxEvent.objects.filter(seq__in=seqs).update(published_at=None)
         if again:
             log.warning(
                 "stream was empty; publishing retained events again", stream=stream, events=again
             )
+        return again > 0
 
 
 relay_outbox = Loop("relay_outbox", Relay().step, interval_seconds=0.1)

@@ -110,12 +110,21 @@ def _take(claim: IdempotencyRecord) -> Execution | None:
     try:
         in_transaction(lambda: claim.save(force_insert=True))
     except IntegrityError:
+        if _is_mine(claim):
+            return Execution(claim.scope, claim.locked_until)
         abandoned = IdempotencyRecord.objects.filter(
             scope=claim.scope, status=None, fingerprint=claim.fingerprint, locked_until__lt=now
         )
         if not abandoned.update(locked_until=claim.locked_until):
             return None
     return Execution(claim.scope, claim.locked_until)
+
+
+def _is_mine(claim: IdempotencyRecord) -> bool:
+    """Tell whether the row is this very claim: its COMMIT happened though the answer was lost."""
+    return IdempotencyRecord.objects.filter(
+        scope=claim.scope, status=None, locked_until=claim.locked_until
+    ).exists()
 
 
 def _kept_answer(scope: str, fingerprint: str) -> Answer | None:

@@ -12,7 +12,7 @@ from deploy.stack.errors import Interrupted, StackError
 from deploy.stack.layout import ROOT, SERVICES, Layout, read_json
 from deploy.stack.terminal import complain, tail
 
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 PORT_DEFAULT = 8000
 EPILOG = """\
 Everything that running makes lies under var/ (or the folder in FLASHSALE_VAR). Settings come from
@@ -27,6 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; a failure is told in one line, below the end of the log that explains it."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return EXIT_USAGE
     try:
         _enter_virtual_environment(options, arguments)
         code: int = options.run(options)
@@ -50,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_up(commands)
     _add_control(commands)
     _add_sale(commands)

@@ -156,8 +156,7 @@ def process_environment(layout: Layout) -> Iterator[dict[str, str]]:
         from common.keyring import ensure_keys
 
         layout.prepare()
-        ensure_keys(layout.keys, (*SERVICES, "gateway"))
-        yield environment.shared_environment(
+        env = environment.shared_environment(
             layout,
             credentials.load_or_make(layout.secrets_json),
             caller=os.environ,
@@ -166,6 +165,8 @@ def process_environment(layout: Layout) -> Iterator[dict[str, str]]:
             redis_urls={},
             database_urls={},
         )
+        ensure_keys(Path(env["KEYS_DIR"]), (*SERVICES, "gateway"))
+        yield env
         return
     env = {**venv.clean_environment(os.environ), **saved["env"]}
     if running or saved["database"] != "mysql":

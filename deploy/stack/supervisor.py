@@ -160,10 +160,6 @@ class Stack:
         self._socket_folder = self.layout.socket_folder()
         known = credentials.load_or_make(self.layout.secrets_json)
         self.logins = credentials.logins(known)
-        # Needs the virtual environment, which this module's importer may not have yet.
-        from common.keyring import ensure_keys
-
-        ensure_keys(self.layout.keys, APPLICATIONS)
         self._report("Starting Redis" + (" and MySQL" if self.database == "mysql" else ""))
         redis_socket = self._socket_folder / redis_server.SOCKET_NAME
         self.env = environment.shared_environment(
@@ -176,6 +172,10 @@ class Stack:
             database_urls=self._start_mysql(),
         )
         write_json(self.layout.environment_json, environment.for_later(self.env, self.database))
+        # Needs the virtual environment, which this module's importer may not have yet.
+        from common.keyring import ensure_keys
+
+        ensure_keys(Path(self.env["KEYS_DIR"]), APPLICATIONS)
         if not {"CACHE_URL", "STREAM_URL"} <= self._caller.keys():
             self._start_redis(redis_socket)
         self._report("Migrating and starting the services")

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm
 from unfold.widgets import UnfoldAdminPasswordWidget
 
+from common.errors import Problem
 from services.auth import accounts, registration
 from services.auth.models import LoginSession, RefreshToken, User
 
@@ -105,6 +106,15 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
             accounts.change_role(user_id=obj.pk, role=obj.role)
         if "is_active" in form.changed_data:
             (accounts.activate if obj.is_active else accounts.deactivate)(user_id=obj.pk)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        # Django has rolled the form's transaction back by the time the refusal arrives here.
+        try:
+            response: HttpResponse = super().changeform_view(request, *args, **kwargs)
+            return response
+        except Problem as refusal:
+            self.message_user(request, refusal.text, messages.ERROR)
+            return HttpResponseRedirect(request.path)
 
 
 class ReadOnlyAdmin(ModelAdmin):

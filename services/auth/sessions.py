@@ -132,11 +132,15 @@ def _rotate(token: str, successor: str, patience: timedelta) -> LoginSession | N
     if row is None or row.used_at is None:
         return None
     session = row.family
-    if won and session.ended_at is None and session.user.is_active:
+    if won:
+        # First the session's row: the insert locks it too, but shared, and whoever ends the login
+        # at the same moment would lock crosswise.
+        going_on = LoginSession.objects.filter(pk=session.pk, ended_at=None)
+        if not session.user.is_active or not going_on.update(expires_at=_expiry(now)):
+            return None
         _store(successor, session.pk, now)
-        LoginSession.objects.filter(pk=session.pk).update(expires_at=_expiry(now))
         return session
-    if won or session.ended_at is not None:
+    if session.ended_at is not None:
         return None
     if RefreshToken.objects.filter(hash=_hash(successor)).exists():
         # It was this very call that won, and only the answer to its COMMIT got lost.

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from common.databases import databases
 from common.settings import *  # noqa: F403
-from common.settings import COMMON_APPS, SPECTACULAR_SETTINGS, secret_key
+from common.settings import COMMON_APPS, SPECTACULAR_SETTINGS, admin_theme, secret_key
 
 SERVICE = "auth"
 SECRET_KEY = secret_key(SERVICE)
@@ -47,4 +47,4 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Who is who: registration, login, and the tokens that all services verify.",
     "SCHEMA_PATH_PREFIX": "/api/auth",
 }
-UNFOLD = {"SITE_TITLE": "Auth", "SITE_HEADER": "Flash Sale · Auth", "SITE_URL": "/"}
+UNFOLD = admin_theme("Auth")

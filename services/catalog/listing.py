@@ -56,7 +56,10 @@ def events_page(
     def load() -> Page:
         first = (number - 1) * size
         shown = events.prefetch_related("tickets")[first : first + size]
-        return Page(count=events.count(), results=[_event_facts(event) for event in shown])
+        results = [_event_facts(event) for event in shown]
+        # An event may appear between the two queries; what is shown is counted in any case.
+        known = first + len(results) if results else 0
+        return Page(count=max(events.count(), known), results=results)
 
     page: Page
     if public and hot_name:

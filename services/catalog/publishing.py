@@ -26,9 +26,8 @@ TRANSITIONS = {
 def create_event(details: Mapping[str, Any]) -> int:
     """Make a draft of an event and return its id; 400 when it would end before it starts."""
     periods.in_order(details, "starts_at", "ends_at", may_touch=True)
-    event = Event(**details, **folded_columns(dict(details)))
-    in_transaction(lambda: event.save(force_insert=True))
-    return event.pk
+    columns = {**details, **folded_columns(dict(details))}
+    return in_transaction(lambda: Event.objects.create(**columns)).pk
 
 
 def revise_event(event_id: int, changes: Mapping[str, Any]) -> None:

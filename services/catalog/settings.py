@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.databases import databases
 from common.settings import *  # noqa: F403
-from common.settings import COMMON_APPS, SPECTACULAR_SETTINGS, secret_key
+from common.settings import COMMON_APPS, SPECTACULAR_SETTINGS, admin_theme, secret_key
 
 SERVICE = "catalog"
 SECRET_KEY = secret_key(SERVICE)
@@ -33,4 +33,4 @@ SPECTACULAR_SETTINGS = {
         "TicketStatus": "services.catalog.models.Ticket.Status",
     },
 }
-UNFOLD = {"SITE_TITLE": "Catalog", "SITE_HEADER": "Flash Sale · Catalog", "SITE_URL": "/"}
+UNFOLD = admin_theme("Catalog")

@@ -121,9 +121,11 @@ class StockAdmin(ModelAdmin):
             delta = form.cleaned_data["delta"]
             if delta:
                 stock.adjust(ticket_id=obj.ticket_id, delta=delta, actor=actor)
-            return
-        obj.ticket_id = form.cleaned_data["ticket"].ticket_id
-        stock.initialise(ticket_id=obj.ticket_id, total=form.cleaned_data["total"], actor=actor)
+        else:
+            obj.ticket_id = form.cleaned_data["ticket"].ticket_id
+            stock.initialise(ticket_id=obj.ticket_id, total=form.cleaned_data["total"], actor=actor)
+        # What the admin says of the row afterwards shall be what it has become.
+        obj.refresh_from_db()
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         # Django has rolled the form's transaction back by the time the refusal arrives here.

@@ -77,7 +77,10 @@ def reserve(*, holds: Sequence[Hold], actor: str) -> list[Outcome]:
         outcomes = refusal.outcomes
     except IntegrityError:
         # Some id exists: sent before, or twice at this moment (the insert waited for the other).
-        outcomes = _reserve_again(holds, actor)
+        again = _reserve_again(holds, actor)
+        if again is None:
+            raise
+        outcomes = again
     return [outcomes[hold.reservation_id] for hold in holds]
 
 
@@ -132,12 +135,15 @@ def _reserve_new(holds: Sequence[Hold], actor: str) -> dict[str, Outcome]:
     return {row.reservation_id: Outcome(row, created=True) for row in rows}
 
 
-def _reserve_again(holds: Sequence[Hold], actor: str) -> dict[str, Outcome]:
-    """Answer the ids that exist from their rows; reserve the others unless one was refused."""
+def _reserve_again(holds: Sequence[Hold], actor: str) -> dict[str, Outcome] | None:
+    """Answer the ids that exist from their rows; reserve the others unless one was refused.
+
+    None when no id exists, so that this was not what the insert failed for.
+    """
     ids = [hold.reservation_id for hold in holds]
     known = {row.reservation_id: row for row in Reservation.objects.filter(pk__in=ids)}
     if not known:
-        raise ValueError("an id appears twice in one group")
+        return None
     outcomes = {
         hold.reservation_id: _replay(hold, known[hold.reservation_id])
         for hold in holds

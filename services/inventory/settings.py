@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.databases import databases
 from common.settings import *  # noqa: F403
-from common.settings import COMMON_APPS, SPECTACULAR_SETTINGS, secret_key
+from common.settings import COMMON_APPS, SPECTACULAR_SETTINGS, admin_theme, secret_key
 
 SERVICE = "inventory"
 SECRET_KEY = secret_key(SERVICE)
@@ -30,4 +30,4 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Stock and reservations: the single source of truth of what is left.",
     "SCHEMA_PATH_PREFIX": "/api/inventory",
 }
-UNFOLD = {"SITE_TITLE": "Inventory", "SITE_HEADER": "Flash Sale · Inventory", "SITE_URL": "/"}
+UNFOLD = admin_theme("Inventory")

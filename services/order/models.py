@@ -17,7 +17,8 @@ class Order(models.Model):
     """One purchase: inserted with its outcome, then moved by saga.py only.
 
     Everything but ``status``, ``version``, ``settled_at``, ``due_at`` and ``updated_at`` stays as
-    it was inserted, so that a replay of the key can be answered from the row for ever.
+    it was inserted, so that a replay of the key can be answered from the row for ever. (A stand-in
+    for an interrupted purchase also learns its buyer and key, when they show up again.)
     """
 
     # Derived from (user, key): two requests with one key meet at the primary key.

@@ -41,6 +41,10 @@ _PLAIN_FIELDS = (
 _TIME_FIELDS = ("event_starts_at", "event_ends_at", "sale_starts_at", "sale_ends_at")
 
 
+# Of an event that is still a draft nobody may learn so much as the name.
+KNOWN_TO_THE_PUBLIC = frozenset({"PUBLISHED", "ENDED"})
+
+
 def open_offers(quantities: Mapping[int, int]) -> dict[int, TicketOffer]:
     """Return the offers of the tickets, all of them open, for these many of each.
 
@@ -78,6 +82,8 @@ def store(data: Mapping[str, Any]) -> None:
 
 
 def _require_open(offer: TicketOffer, quantity: int) -> None:
+    if offer.event_status not in KNOWN_TO_THE_PUBLIC:
+        raise _no_such_ticket(offer.ticket_id)
     if not offer.is_open(timezone.now()):
         raise sale_not_open(offer.ticket_id, f"{offer} is not on sale at this moment.")
     limit = offer.per_order_limit
@@ -106,8 +112,12 @@ def _looked_up(ticket_id: int, known: TicketOffer | None) -> TicketOffer:
         return known
     offer = TicketOffer.objects.filter(pk=ticket_id).first() if exists or known else None
     if offer is None:
-        raise NotFound("ticket_not_found", f"There is no ticket {ticket_id}.")
+        raise _no_such_ticket(ticket_id)
     return offer
+
+
+def _no_such_ticket(ticket_id: int) -> NotFound:
+    return NotFound("ticket_not_found", f"There is no ticket {ticket_id}.")
 
 
 class _Stripe:

@@ -242,6 +242,9 @@ def _rejection(
             raise key_reused()
         if entry.code in _REFUSALS:
             return _refused_by_inventory(entry, offers[ticket_id], purchase.quantities[ticket_id])
+    if any(entry.code == "group_refused" for entry in entries):
+        # Refused along with an entry that is not in this body: the key was sent with another one.
+        raise key_reused()
     if any(entry.code for entry in entries):
         log.error("reserve refused", answers=[entry.error for entry in entries])
         raise Unavailable("inventory_unavailable", "The inventory service refused the hold.")

@@ -6,7 +6,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from common.databases import databases
 from common.settings import *  # noqa: F403
-from common.settings import COMMON_APPS, DEBUG, SPECTACULAR_SETTINGS, env, secret_key
+from common.settings import COMMON_APPS, DEBUG, SPECTACULAR_SETTINGS, admin_theme, env, secret_key
 
 SERVICE = "order"
 SECRET_KEY = secret_key(SERVICE)
@@ -46,4 +46,4 @@ SPECTACULAR_SETTINGS = {
         "PaymentStatus": "services.order.states.PaymentStatus",
     },
 }
-UNFOLD = {"SITE_TITLE": "Orders", "SITE_HEADER": "Flash Sale · Orders", "SITE_URL": "/"}
+UNFOLD = admin_theme("Orders")

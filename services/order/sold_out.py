@@ -54,7 +54,8 @@ def turn(quantities: Mapping[int, int]) -> Iterator[float]:
             flag = _flags.get(ticket_id)
             if flag is None or quantity <= flag.available:
                 continue
-            if not flag.turn.acquire(timeout=WAIT_SECONDS):
+            left = arrived + WAIT_SECONDS - time.monotonic()
+            if not flag.turn.acquire(timeout=max(0.0, left)):
                 continue
             turns.callback(flag.turn.release)
             if flag.asked_at > arrived and quantity > flag.available:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from services.auth import accounts, sessions
+from services.auth import accounts, registration, sessions
 from services.auth.models import LoginSession, RefreshToken, User
 from tests.auth.conftest import PASSWORD, Browser
 
@@ -126,6 +126,22 @@ class TestUsers:
         assert text in response.content.decode()
         assert User.objects.count() == 1
 
+    def test_a_name_taken_while_the_form_is_saved_is_a_message(
+        self, admin: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        register = registration.register
+
+        def somebody_is_faster(**fields: Any) -> User:
+            register(**{**fields, "email": "faster@example.com"})
+            return register(**fields)
+
+        monkeypatch.setattr(registration, "register", somebody_is_faster)
+        fields = {"username": "carl", "email": "c@example.com", "role": "user"}
+        page = f"{USERS}add/"
+        response = admin.submit(page, **fields, password1=PASSWORD, password2=PASSWORD)
+        assert (response.status_code, response["Location"]) == (302, page)
+        assert "That username is taken." in _page(admin, page)
+
     def test_are_given_a_role_and_are_deactivated(
         self, admin: Browser, person: Any, log_in: Any
     ) -> None:
@@ -176,6 +192,26 @@ class TestUsers:
         assert log_in("ann").status_code == 401
         assert log_in("ann", new).status_code == 200
         assert LoginSession.objects.filter(user=ann, end_reason="password").count() == 2
+
+    def test_changing_ones_own_password_ends_ones_other_logins(
+        self, admin: Browser, api: Any, log_in: Any
+    ) -> None:
+        elsewhere = log_in("root").json()["refresh"]
+        new = "another-good-one"
+        fields = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+        link = f"{INDEX}password_change/"
+        page = admin.submit(link, **fields)["Location"]
+        assert log_in("root").status_code == 200, "Django's own form is out of reach"
+        assert admin.get(link)["Location"] == page
+        _page(admin, page)
+        assert admin.submit(page, password1=new, password2=new).status_code == 302
+        assert api.post("/api/auth/refresh", {"refresh": elsewhere}).status_code == 401
+        assert not LoginSession.objects.filter(ended_at=None).exists()
+        assert log_in("root", new).status_code == 200
+
+    def test_the_way_to_ones_own_password_needs_a_login(self, browser: Browser) -> None:
+        response = browser.get(f"{INDEX}password_change/")
+        assert "/login/" in response["Location"]
 
     def test_are_never_deleted(self, admin: Browser, person: Any) -> None:
         ann = person("ann")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,11 @@ def _run(*arguments: str) -> str:
     out = io.StringIO()
     call_command(*arguments, stdout=out)
     return out.getvalue()
+
+
+def _make_older(path: Path, *, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
 
 
 class TestCreateUser:
@@ -144,9 +150,13 @@ class TestRotateKeys:
         settings.KEYS_DIR = tmp_path
         ensure_keys(tmp_path, ["auth", "order"])
         old, _ = KeyRing(tmp_path).signing_key(issuer)
+        _make_older(tmp_path / "private" / issuer / f"{old}.pem", seconds=4)
         out = _run("rotate_keys", *(("--issuer", issuer) if issuer != "auth" else ()))
+        assert KeyRing(tmp_path).signing_key(issuer)[0] == old, "not everybody knows the new one"
+        (added,) = {key.kid for key in KeyRing(tmp_path).public_keys(issuer)} - {old}
+        _make_older(tmp_path / "private" / issuer / f"{added}.pem", seconds=3)
         new, _ = KeyRing(tmp_path).signing_key(issuer)
-        assert new != old
+        assert new == added
         assert new in out
         assert {key.kid for key in KeyRing(tmp_path).public_keys(issuer)} == {old, new}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -96,20 +98,37 @@ def test_logout_with_an_unknown_token_tells_nothing(api: Any) -> None:
     assert api.post(LOGOUT, {"refresh": "x" * 43}).status_code == 204
 
 
-def test_a_family_that_ends_during_a_refresh_takes_the_new_token_along(
+def test_a_refresh_of_a_family_that_ends_meanwhile_gives_nothing(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The refresh has seen the family alive; it ends before the new token is stored."""
-    store = sessions._store
+    expiry = sessions._expiry
 
-    def too_late(*args: Any) -> None:
+    def too_late(now: datetime) -> datetime:
         LoginSession.objects.update(ended_at=timezone.now(), end_reason="logout")
-        store(*args)
+        return expiry(now)
 
-    monkeypatch.setattr(sessions, "_store", too_late)
-    successor = _refresh(token).json()["refresh"]
-    monkeypatch.undo()
-    assert _refused(_refresh(successor))
+    monkeypatch.setattr(sessions, "_expiry", too_late)
+    assert _refused(_refresh(token))
+    assert RefreshToken.objects.count() == 1
+
+
+def test_a_refresh_locks_the_login_before_it_adds_to_it(token: str) -> None:
+    """The insert's shared lock first, and whoever ends the login meanwhile means a deadlock."""
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        _refresh(token)
+    writes = [
+        tuple(query["sql"].replace("`", '"').split('"')[:2])
+        for query in queries
+        if query["sql"].startswith(("UPDATE", "INSERT"))
+    ]
+    assert writes == [
+        ("UPDATE ", "refresh_token"),
+        ("UPDATE ", "login_session"),
+        ("INSERT INTO ", "refresh_token"),
+    ]
 
 
 def test_two_tabs_that_refresh_at_once_stay_logged_in(token: str) -> None:

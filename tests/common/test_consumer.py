@@ -7,6 +7,7 @@ import random
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError
 
 from common.events import inbox, transport
 from common.events.inbox import Consumer, apply_event
@@ -280,3 +281,25 @@ def test_an_event_stands_in_the_inbox_as_it_was_sent(happen):
     Relay().step()
     consume()
     assert InboxEvent.objects.get().id == OutboxEvent.objects.get().id
+
+
+def test_a_database_that_is_away_is_not_the_fault_of_an_event(stream, monkeypatch):
+    sent = event(1)
+    send(sent)
+    consume()
+    send(event(2), event(3))
+
+    def away(event):
+        raise OperationalError(2006, "Server has gone away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(inbox, "apply_event", away)
+        outage.setattr(transport, "ABANDONED_AFTER_MS", 0)
+        for _ in range(inbox.DELIVERIES_MAX + 2):
+            with pytest.raises(OperationalError):
+                consume()
+    monkeypatch.setattr(transport, "ABANDONED_AFTER_MS", 0)
+    consume(steps=2)
+
+    assert not InboxEvent.objects.filter(status=InboxEvent.Status.PARKED).exists()
+    assert unacknowledged(stream) == 0

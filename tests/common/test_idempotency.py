@@ -212,6 +212,13 @@ def test_a_lost_answer_to_commit_is_found_out_and_nothing_is_done_twice():
     assert tallies() == {1: 1}
 
 
+def test_a_lost_answer_to_the_claim_does_not_lock_the_key():
+    with losing_the_answer_to_a_commit("idempotency_record") as lost:
+        assert once() == Answer(201, {"answer": "done"})
+    assert lost
+    assert tallies() == {1: 1}
+
+
 def test_a_database_that_goes_away_keeps_nothing():
     def fail(execution):
         raise OperationalError(2006, "gone")

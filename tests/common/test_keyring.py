@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import time
 
@@ -10,12 +11,25 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common import keyring
-from common.keyring import KeyRing, add_key, ensure_keys, jwk, thumbprint
+from common.keyring import (
+    RELOAD_INTERVAL_SECONDS,
+    SETTLING_SECONDS,
+    KeyRing,
+    add_key,
+    ensure_keys,
+    jwk,
+    thumbprint,
+)
 from tests.common.concurrency import together
 
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def make_older(folder, kid, *, seconds):
+    then = time.time() - seconds
+    os.utime(folder / "private" / "auth" / f"{kid}.pem", (then, then))
 
 
 def test_every_issuer_gets_a_key_once(tmp_path):
@@ -96,18 +110,59 @@ def test_a_new_key_is_found_within_a_second(tmp_path):
     assert len(ring.public_keys("auth")) == 2
 
 
-def test_a_running_process_signs_with_a_new_key_within_a_second(tmp_path):
+def test_a_new_key_signs_within_three_seconds_and_never_before_every_ring_knows_it(tmp_path):
+    """The verifying rings are asked for forged kids all the time: that must not blind them."""
     old = add_key(tmp_path, "auth")
-    ring = KeyRing(tmp_path)
-    assert ring.signing_key("auth")[0] == old
-    time.sleep(0.01)
+    make_older(tmp_path, old, seconds=60)
+    signer, verifier = KeyRing(tmp_path), KeyRing(tmp_path)
+    assert signer.signing_key("auth")[0] == old
+    # The verifier has looked later than the signer, so it looks again later, too.
+    time.sleep(RELOAD_INTERVAL_SECONDS / 2)
+    assert verifier.find("forged") is None
     new = add_key(tmp_path, "auth")
 
-    deadline = time.monotonic() + 1.0 + 0.5
-    while ring.signing_key("auth")[0] != new:
+    deadline = time.monotonic() + 3.0 + 0.5
+    while (kid := signer.signing_key("auth")[0]) != new:
         assert time.monotonic() < deadline
+        assert verifier.find("forged") is None
         time.sleep(0.02)
-    assert ring.find(old) is not None, "what the old one has signed is still good"
+    assert verifier.find(kid), "at the first moment"
+    assert verifier.find(old), "what the old one has signed is still good"
+
+
+def test_a_process_that_starts_leaves_a_key_aside_that_not_every_ring_knows(tmp_path):
+    old = add_key(tmp_path, "auth")
+    make_older(tmp_path, old, seconds=60)
+    new = add_key(tmp_path, "auth")
+    assert KeyRing(tmp_path).signing_key("auth")[0] == old
+    make_older(tmp_path, new, seconds=SETTLING_SECONDS)
+    assert KeyRing(tmp_path).signing_key("auth")[0] == new
+
+
+def test_where_all_keys_are_new_the_oldest_signs(tmp_path):
+    first, second = add_key(tmp_path, "auth"), add_key(tmp_path, "auth")
+    make_older(tmp_path, first, seconds=SETTLING_SECONDS / 2)
+    assert KeyRing(tmp_path).signing_key("auth")[0] == first
+    (tmp_path / "private" / "auth" / f"{first}.pem").unlink()
+    assert KeyRing(tmp_path).signing_key("auth")[0] == second
+
+
+def test_a_key_added_while_a_ring_looks_is_found_a_second_after_the_look_began(
+    tmp_path, monkeypatch
+):
+    add_key(tmp_path, "auth")
+    ring = KeyRing(tmp_path)
+    read, added = keyring._public_key_in, []
+
+    def slow(path):
+        if not added:
+            added.append(add_key(tmp_path, "order"))
+            time.sleep(1.0)
+        return read(path)
+
+    monkeypatch.setattr(keyring, "_public_key_in", slow)
+    ring.find("forged")
+    assert ring.find(added[0])
 
 
 def test_a_key_that_was_taken_away_is_not_found_for_ever(tmp_path, monkeypatch):

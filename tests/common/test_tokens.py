@@ -15,6 +15,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from common import tokens
 from common.keyring import add_key, thumbprint
 from common.tokens import (
+    CLOCK_LEEWAY,
     MAX_TOKEN_LENGTH,
     REQUIRED_CLAIMS,
     AccessToken,
@@ -97,10 +98,10 @@ def test_a_service_token_is_reused_for_half_of_its_life(monkeypatch):
     assert service_token("order") != first
 
 
+LONG_PAST = int(time.time() - CLOCK_LEEWAY.total_seconds()) - 1
 BAD_USER_CLAIMS = {
-    "expired": {"exp": int(time.time()) - 1},
+    "expired": {"exp": LONG_PAST},
     "an exp that is no time": {"exp": "tomorrow"},
-    "issued in the future": {"iat": int(time.time()) + 600},
     "another audience": {"aud": "inventory"},
     "another audience among several": {"aud": ["a", "b"]},
     "another issuer": {"iss": "order"},
@@ -124,7 +125,7 @@ def test_a_users_token_with_a_flaw_is_refused_though_auth_signed_it(flaw):
 
 
 BAD_SERVICE_CLAIMS = {
-    "expired": {"exp": int(time.time()) - 1},
+    "expired": {"exp": LONG_PAST},
     "for another service": {"aud": "order"},
     "for users' audience": {"aud": "flashsale"},
     "speaking for another service": {"sub": "catalog"},
@@ -146,6 +147,18 @@ def test_a_services_key_cannot_sign_a_persons_token(issuer):
     assert refused(signed(claims_of_a_user(role="admin"), issuer=issuer))
     assert refused(signed(claims_of_a_user(role="admin", iss=issuer), issuer=issuer))
     assert refused(signed(claims_of_a_user(aud="inventory", role="admin"), issuer=issuer))
+
+
+def test_a_token_class_takes_its_issuers_key_and_no_other():
+    """Also where a token is read without asking first whom it speaks for."""
+    assert AccessToken(signed(claims_of_a_user()))
+    with pytest.raises(TokenError):
+        AccessToken(signed(claims_of_a_user(), issuer="order"))
+    of_order = signed(claims_of_a_service(), issuer="order")
+    forged = signed(claims_of_a_service(), issuer="catalog")
+    assert ServiceToken(of_order, issuer="order", audience="inventory")
+    with pytest.raises(TokenError):
+        ServiceToken(forged, issuer="order", audience="inventory")
 
 
 def test_auths_key_cannot_sign_a_services_token():
@@ -243,13 +256,25 @@ def test_an_oversized_token_is_refused_before_it_is_read():
     assert principal_from(signed(claims_of_a_user(padding="x" * 1_000)))
 
 
-def test_a_token_ends_when_it_says(monkeypatch):
-    token = AccessToken.issue(user_id=5, username="ann", role="user")
-    token.set_exp(lifetime=timedelta(seconds=1))
-    raw = str(token)
+def test_a_token_ends_when_it_says_but_for_the_clocks_leeway():
+    def ending_in(lifetime):
+        token = AccessToken.issue(user_id=5, username="ann", role="user")
+        token.set_exp(lifetime=lifetime)
+        return str(token)
+
+    assert principal_from(ending_in(timedelta(seconds=5) - CLOCK_LEEWAY))
+    raw = ending_in(timedelta(seconds=2) - CLOCK_LEEWAY)
     assert principal_from(raw)
-    time.sleep(1.1)
+    time.sleep(2.1)
     assert refused(raw)
+
+
+@pytest.mark.parametrize("seconds", [2, 25])
+def test_who_is_behind_the_signers_clock_believes_a_fresh_token(seconds):
+    ahead = int(time.time()) + seconds
+    assert principal_from(signed(claims_of_a_user(iat=ahead, exp=ahead + 900)))
+    claims = claims_of_a_service(iat=ahead, exp=ahead + 60)
+    assert principal_from(signed(claims, issuer="order"))
 
 
 def test_a_principal_is_what_djangos_and_drfs_pages_expect_of_a_user():

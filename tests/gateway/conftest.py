@@ -96,7 +96,7 @@ def worthless_tokens() -> dict[str, str]:
         return jwt.encode({**claims, **changes}, key, "RS256", header)
 
     expired = AccessToken.issue(user_id=1, username="eve", role="admin")
-    expired.set_exp(lifetime=timedelta(seconds=-1))
+    expired.set_exp(lifetime=timedelta(minutes=-1))
     other_key = generate_private_key(public_exponent=65537, key_size=2048)
     order_kid, order_key = key_ring().signing_key("order")
     unsigned = jwt.encode(claims, None, "none", header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,3 +121,26 @@ def test_the_documentation_page_loads_nothing_from_elsewhere() -> None:
     page = Client().get("/api/docs").content.decode()
     assert "swagger-ui-bundle.js" in page
     assert "//" not in page.replace("<!doctype html>", "").replace("http://", "")
+
+
+@pytest.mark.usefixtures("services_down")
+def test_a_service_that_hangs_takes_one_thread_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    schemas = docs._merged
+    known = schemas.get()
+    schemas._good_until = 0.0
+    fetching, hanging = threading.Event(), threading.Event()
+
+    def hang() -> dict[str, dict[str, Any]]:
+        fetching.set()
+        hanging.wait(10)
+        return {}
+
+    monkeypatch.setattr(docs, "_fetch_all", hang)
+    fetcher = threading.Thread(target=schemas.get)
+    fetcher.start()
+    try:
+        assert fetching.wait(5)
+        assert schemas.get() is known, "answered from the old one while the new one is fetched"
+    finally:
+        hanging.set()
+        fetcher.join(5)

@@ -92,7 +92,7 @@ def user_token_signed_by(issuer):
         pytest.param(lambda: service_token(audience="order"), id="for another service"),
         pytest.param(lambda: service_token(audience="flashsale"), id="for users' audience"),
         pytest.param(lambda: service_token(subject="catalog"), id="speaking for another service"),
-        pytest.param(lambda: service_token(lifetime=timedelta(seconds=-1)), id="expired"),
+        pytest.param(lambda: service_token(lifetime=timedelta(minutes=-1)), id="expired"),
         pytest.param(lambda: service_token(token_type="access"), id="of the wrong type"),
         pytest.param(lambda: service_token(issuer="auth"), id="of auth as a service"),
         pytest.param(lambda: user_token_signed_by("order"), id="of an admin, signed by order"),

@@ -142,3 +142,14 @@ def test_a_crowd_in_front_of_a_closed_sale_costs_the_catalog_little(
     together(*times(20, partial(offers._looked_up, ticket, known)))
 
     assert 1 <= len(looked) <= 3
+
+
+def test_a_draft_is_as_unknown_here_as_in_the_catalog(ann, on_sale, settings):
+    settings.CATALOG_URL = "http://127.0.0.1:9"
+    ticket = on_sale(5)
+    hear("catalog", "ticket.changed", offer(ticket, version=9, event_status="DRAFT"))
+
+    answer = ann.place({ticket: 1})
+
+    assert (answer.status, answer.code) == (404, "ticket_not_found")
+    assert "Night of Stars" not in str(answer.body)

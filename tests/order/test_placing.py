@@ -178,7 +178,6 @@ def test_the_price_comes_from_the_offer_and_stays_with_the_order(ann, on_sale):
     "closed",
     [
         {"status": "OFF_SHELF"},
-        {"event_status": "DRAFT"},
         {"event_status": "ENDED"},
         {"sale_starts_at": (timezone.now() + timedelta(hours=1)).isoformat()},
         {"sale_ends_at": (timezone.now() - timedelta(seconds=1)).isoformat()},
@@ -276,3 +275,15 @@ def test_a_body_may_differ_in_spacing_and_member_order(ann, on_sale):
     again = client("POST", ORDERS, spaced, idempotency_key="k")
 
     assert (again.status, again.body) == (201, first.body)
+
+
+def test_a_key_whose_first_order_was_refused_and_lost_says_that_it_was_used(
+    transactional_db, ann, on_sale, road
+):
+    sold_out_ticket, other = on_sale(0), on_sale(5)
+    road.plan("lose")
+    assert ann.place({sold_out_ticket: 1, other: 1}).status == 503
+
+    answer = ann.place({other: 1})
+
+    assert (answer.status, answer.code) == (422, "idempotency_key_reused")

@@ -113,3 +113,23 @@ def _asks(wanted):
             return "asked"
     except sold_out.SoldOut:
         return "refused"
+
+
+def test_an_order_of_many_lines_waits_for_its_turn_once(monkeypatch):
+    monkeypatch.setattr(sold_out, "WAIT_SECONDS", 0.2)
+    wanted = dict.fromkeys(range(1, 21), 1)
+    for ticket in wanted:
+        sold_out.remember(ticket, available=0, asked_at=time.monotonic())
+
+    with sold_out.turn(wanted):
+        began = time.monotonic()
+        assert _asks_in_a_thread(wanted) == "asked"
+        assert time.monotonic() - began < 2, "20 lines, one wait of 0.2 s"
+
+
+def _asks_in_a_thread(wanted):
+    outcome = []
+    asking = threading.Thread(target=lambda: outcome.append(_asks(wanted)))
+    asking.start()
+    asking.join(10)
+    return outcome[0]

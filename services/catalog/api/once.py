@@ -12,6 +12,7 @@ from common.errors import Problem
 from common.idempotency.keys import fingerprint, idempotency_key
 from common.idempotency.records import Answer, Execution, run_once
 from common.idempotency.responses import respond
+from common.ids import uuid7
 from common.transactions import in_transaction
 
 
@@ -20,9 +21,10 @@ def answer_once(request: Request, status: int, work: Callable[[], Any]) -> Respo
 
     The answer is kept in the transaction of the effect; a refusal has no effect, and is kept too.
     """
-    body, key = request.data, idempotency_key(request, required=False)
-    if key is None:
-        return Response(work(), status=status)
+    body = request.data
+    # A key of our own where the caller sends none: if the answer to a COMMIT is lost, the repeated
+    # transaction must not make a second one.
+    key = idempotency_key(request, required=False) or uuid7().hex
 
     def run(execution: Execution) -> Answer:
         try:

@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +67,11 @@ class SandboxProvider:
             raise _refused("The body is not a notice of the sandbox.") from error
 
 
+# The sandbox lives in the shop that it calls: if every thread waited for another one to take its
+# webhook, none would be left to do so.
+_deliveries = threading.BoundedSemaphore(4)
+
+
 def settle(payment: Payment, outcome: Outcome) -> None:
     """Be the provider's side: decide what became of a payment, and tell the shop over HTTP.
 
@@ -82,6 +88,8 @@ def settle(payment: Payment, outcome: Outcome) -> None:
 
 def deliver(body: bytes) -> None:
     """Send the shop a signed webhook, as the provider would."""
+    if not _deliveries.acquire(blocking=False):
+        raise Unavailable("webhook_not_delivered", "Too many webhooks are on their way; try again.")
     try:
         answer = _pool.request(
             "POST",
@@ -92,6 +100,8 @@ def deliver(body: bytes) -> None:
         )
     except HTTPError as error:
         raise Unavailable("webhook_not_delivered", "The webhook got no answer.") from error
+    finally:
+        _deliveries.release()
     if answer.status != 200:
         raise Unavailable("webhook_not_delivered", f"The webhook was answered {answer.status}.")
 

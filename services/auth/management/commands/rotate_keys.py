@@ -15,8 +15,9 @@ ISSUERS = (USER_ISSUER, "gateway", "catalog", "inventory", "order")
 
 class Command(BaseCommand):
     help = (
-        "Make a new signing key for one issuer. Running processes sign with it within a second; "
-        "the public half of an old key may be deleted when its tokens have expired (15 minutes)."
+        "Make a new signing key for one issuer. Running processes sign with it after two to three "
+        "seconds, when all of them can verify it. The public half of an old key may be deleted 16 "
+        "minutes later, when its last tokens have expired."
     )
     requires_system_checks: list[str] = []
 
@@ -25,4 +26,4 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         kid = add_key(settings.KEYS_DIR, options["issuer"])
-        self.stdout.write(f"{options['issuer']} signs with key {kid} from now on")
+        self.stdout.write(f"{options['issuer']} signs with key {kid} in three seconds")
