@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from drf_standardized_errors.formatter import ExceptionFormatter, flatten_errors
@@ -17,7 +17,8 @@ from drf_standardized_errors.handler import exception_handler as standardized_ha
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from common.errors import CONTENT_TYPE, Problem, Unavailable, problem_body, problem_response
+from common.database_errors import as_problem
+from common.errors import CONTENT_TYPE, Problem, problem_body, problem_response
 
 API_PREFIXES = ("/api/", "/internal/")
 log = structlog.get_logger(__name__)
@@ -59,9 +60,10 @@ class ProblemHandler(ExceptionHandler):
     """Turns every exception of a view into a problem; a database that is away becomes 503."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
-        if isinstance(exc, OperationalError | InterfaceError):
+        problem = as_problem(exc)
+        if problem is not None:
             log.error("database error", exc_info=exc)
-            return Unavailable("database_unavailable", "The database did not answer; try again.")
+            return problem
         if isinstance(exc, DataError):
             return Problem(400, "validation_error", "A value is out of range.")
         if isinstance(exc, RequestDataTooBig):
@@ -115,23 +117,18 @@ class ProblemMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Turn what a plain Django view or a middleware raises into the same answers."""
-        if isinstance(exception, Problem):
-            response = problem_response(
-                exception.status_code,
-                exception.code,
-                exception.text,
-                retry_after_seconds=exception.wait,
-                **exception.extra,
-            )
-            for name, value in exception.headers.items():
-                response[name] = value
-            return response
-        if isinstance(exception, OperationalError | InterfaceError):
+        problem = exception if isinstance(exception, Problem) else as_problem(exception)
+        if problem is None:
+            return None
+        if problem is not exception:
             log.error("database error", exc_info=exception)
-            return problem_response(
-                503,
-                "database_unavailable",
-                "The database did not answer; try again.",
-                retry_after_seconds=1,
-            )
-        return None
+        response = problem_response(
+            problem.status_code,
+            problem.code,
+            problem.text,
+            retry_after_seconds=problem.wait,
+            **problem.extra,
+        )
+        for name, value in problem.headers.items():
+            response[name] = value
+        return response

@@ -1,4 +1,4 @@
-"""The one place that repeats a transaction, and that knows which database errors allow it."""
+"""The one place that repeats a transaction; common.database_errors says which errors allow it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 
 import stamina
 import stamina.instrumentation
-from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db import OperationalError, connection, transaction
+
+from common.database_errors import Meaning, meaning_of
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
-# MySQL: lock wait timeout, deadlock, record changed since the snapshot (MariaDB).
-ROLLED_BACK = frozenset({1205, 1213, 1020})
-# Server gone, connection lost: at COMMIT this means unknown, not failed.
-CONNECTION_LOST = frozenset({2006, 2013, 2055})
+# No new attempt after this long: who waits for the answer (nginx: 8 s) would not hear it any more.
+ATTEMPTS_SECONDS_MAX = 4.0
 
 # SQLite has one writer, and those who wait for it poll: a crowd of threads would starve itself.
 # One thread of a process at a time goes to the file; the others stand in line here.
@@ -41,7 +41,7 @@ def in_transaction(work: Callable[[], T]) -> T:
     for attempt in stamina.retry_context(
         on=_may_be_repeated,
         attempts=MAX_ATTEMPTS,
-        timeout=None,
+        timeout=ATTEMPTS_SECONDS_MAX,
         wait_initial=0.01,
         wait_max=0.2,
         wait_jitter=0.05,
@@ -65,19 +65,7 @@ def _turn() -> Iterator[None]:
 
 
 def _may_be_repeated(error: Exception) -> bool:
-    if isinstance(error, transaction.TransactionManagementError):
-        # A savepoint could not be rolled back, because the connection died inside the block.
-        return True
-    if not isinstance(error, OperationalError | InterfaceError):
-        return False
-    code = database_error_code(error)
-    if code in CONNECTION_LOST or isinstance(error, InterfaceError):
+    meaning = meaning_of(error)
+    if meaning is Meaning.UNKNOWN:
         connection.close()
-        return True
-    return code in ROLLED_BACK or "database is locked" in str(error)
-
-
-def database_error_code(error: Error) -> int | None:
-    """Return MySQL's error number, or None for other databases and errors."""
-    code = error.args[0] if error.args else None
-    return code if isinstance(code, int) else None
+    return meaning in (Meaning.UNKNOWN, Meaning.ROLLED_BACK)

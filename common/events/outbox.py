@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection
@@ -17,32 +18,50 @@ from common.request_id import current_request_id
 RETENTION = timedelta(hours=48)
 
 
+class NewEvent(NamedTuple):
+    """A fact about an aggregate; ``data`` is what consumers get to see of it."""
+
+    aggregate_type: str
+    aggregate_id: str
+    event_type: str
+    data: dict[str, Any]
+
+
 def publish(
     *, aggregate_type: str, aggregate_id: str, event_type: str, data: dict[str, Any]
 ) -> None:
-    """Write an event (CloudEvents 1.0 names) to the outbox.
+    """Write one event to the outbox; see publish_all()."""
+    publish_all([NewEvent(aggregate_type, aggregate_id, event_type, data)])
+
+
+def publish_all(events: Iterable[NewEvent]) -> None:
+    """Write events (CloudEvents 1.0 names) to the outbox, in their order.
 
     Must run inside the transaction of the effect: an event without its effect, or the reverse,
     is what an outbox exists to rule out.
     """
     if not connection.in_atomic_block:
-        raise RuntimeError("publish() belongs inside the transaction of the effect")
+        raise RuntimeError("publish_all() belongs inside the transaction of the effect")
+    OutboxEvent.objects.bulk_create(_row(event) for event in events)
+
+
+def _row(event: NewEvent) -> OutboxEvent:
     event_id = uuid7()
-    OutboxEvent.objects.create(
+    return OutboxEvent(
         id=event_id,
-        aggregatetype=aggregate_type,
-        aggregateid=aggregate_id,
-        type=event_type,
+        aggregatetype=event.aggregate_type,
+        aggregateid=event.aggregate_id,
+        type=event.event_type,
         payload={
             "specversion": "1.0",
             "id": str(event_id),
             "source": f"/flashsale/{settings.SERVICE}",
-            "type": event_type,
-            "subject": aggregate_id,
+            "type": event.event_type,
+            "subject": event.aggregate_id,
             "time": timezone.now().isoformat(),
             "datacontenttype": "application/json",
             "requestid": current_request_id(),
-            "data": data,
+            "data": event.data,
         },
     )
 

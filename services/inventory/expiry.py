@@ -6,9 +6,10 @@ import structlog
 from django.utils import timezone
 
 from common.loops import Loop
-from services.inventory import reservations
+from services.inventory import deciding
 from services.inventory.models import Reservation
 from services.inventory.states import Status
+from services.inventory.stock import BooksDisagree
 
 log = structlog.get_logger(__name__)
 
@@ -26,16 +27,16 @@ def expire_batch() -> int:
     if not found:
         return 0
     try:
-        return reservations.expire(reservation_ids=found)
-    except AssertionError:
+        return deciding.expire(found)
+    except BooksDisagree:
         return sum(_expire_alone(reservation_id) for reservation_id in found)
 
 
 def _expire_alone(reservation_id: str) -> int:
     """Expire one hold; one whose books are wrong stays, and must not keep the others."""
     try:
-        return reservations.expire(reservation_ids=[reservation_id])
-    except AssertionError as error:
+        return deciding.expire([reservation_id])
+    except BooksDisagree as error:
         log.error("hold cannot be given back", reservation_id=reservation_id, error=str(error))
         return 0
 

@@ -1,47 +1,45 @@
-"""Per-buyer limits, counted in the same transaction as the stock they limit.
+"""Per-buyer limits: what each buyer holds or has bought of a ticket, counted in the transaction
+that moves the stock.
 
-Conditional UPDATEs again: two orders of one buyer that arrive together cannot both pass.
+Counting locks a buyer's row to the end of the transaction, so what it says afterwards is exact and
+two orders of one buyer that arrive together cannot both pass. All rows of a batch go in sorted
+order and in one statement, on every path: batches of several processes cannot deadlock on them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from django.db.models import F
+from common import bulk
+from services.inventory.entries import BuyerTicket
+from services.inventory.models import BuyerHold
 
-from services.inventory.models import BuyerHold, Reservation
-
-BuyerTicket = tuple[int, str]
-
-
-def sums_by_buyer(reservations: Iterable[Reservation]) -> dict[BuyerTicket, int]:
-    """Return units per (ticket, buyer), sorted, so that every transaction locks in one order.
-
-    Reservations without a buyer count against nobody.
-    """
-    sums: dict[BuyerTicket, int] = defaultdict(int)
-    for reservation in reservations:
-        if reservation.buyer_id:
-            sums[reservation.ticket_id, reservation.buyer_id] += reservation.quantity
-    return dict(sorted(sums.items()))
+_KEY = ("ticket_id", "buyer_id")
+_add = bulk.counter(BuyerHold, key=_KEY, column="quantity", sign="+")
+_take = bulk.counter(BuyerHold, key=_KEY, column="quantity", sign="-")
 
 
-def take(ticket_id: int, buyer_id: str, quantity: int, limit: int | None) -> bool:
-    """Count ``quantity`` more units for the buyer; False (and no effect) beyond ``limit``."""
-    if limit is not None and quantity > limit:
-        return False
-    row = BuyerHold.objects.filter(ticket_id=ticket_id, buyer_id=buyer_id)
-    fitting = row if limit is None else row.filter(quantity__lte=limit - quantity)
-    if fitting.update(quantity=F("quantity") + quantity):
-        return True
-    first = BuyerHold(ticket_id=ticket_id, buyer_id=buyer_id, quantity=0)
-    BuyerHold.objects.bulk_create([first], ignore_conflicts=True)
-    return bool(fitting.update(quantity=F("quantity") + quantity))
+def count(units: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:
+    """Count units for their buyers and return what each held before. ``units`` is sorted."""
+    _add((*key, quantity) for key, quantity in units.items())
+    return {key: now - units[key] for key, now in _counted(units).items()}
 
 
-def give_back(ticket_id: int, buyer_id: str, quantity: int) -> None:
-    """Count ``quantity`` units less: the hold was released or has expired."""
-    BuyerHold.objects.filter(ticket_id=ticket_id, buyer_id=buyer_id, quantity__gte=quantity).update(
-        quantity=F("quantity") - quantity
-    )
+def give_back(units: Mapping[BuyerTicket, int]) -> None:
+    """Count units less: refused, released or expired. ``units`` is sorted."""
+    _take((*key, quantity) for key, quantity in units.items())
+
+
+def _counted(keys: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:
+    buyers = defaultdict(list)
+    for ticket_id, buyer_id in keys:
+        buyers[ticket_id].append(buyer_id)
+    rows = [
+        row
+        for ticket_id, buyer_ids in buyers.items()
+        for row in BuyerHold.objects.filter(
+            ticket_id=ticket_id, buyer_id__in=buyer_ids
+        ).values_list("ticket_id", "buyer_id", "quantity")
+    ]
+    return {(ticket_id, buyer_id): quantity for ticket_id, buyer_id, quantity in rows}

@@ -1,24 +1,25 @@
 """The counters of a ticket. Nobody but this module changes them, and it never reads before it
 writes: the conditional UPDATE is the only judge of whether there is enough.
 
-Every change bumps the row's version and publishes ``stock.changed`` with the whole new state in the
-same transaction, so that projections can tell newer from older.
+Every change bumps the row's version, and the transaction publishes ``stock.changed`` with the whole
+new state, so that projections can tell newer from older.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Iterable, Mapping
+from typing import TypedDict, cast
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from common.errors import NotFound, Problem
-from common.events.outbox import publish
+from common.events.outbox import NewEvent, publish_all
 from common.idempotency.records import Answer, Execution
 from common.transactions import in_transaction
 from services.inventory import ledger
+from services.inventory.allocation import insufficient_stock
 from services.inventory.models import STOCK_MAX, Stock, StockMovement
 
 
@@ -33,19 +34,25 @@ class StockState(TypedDict):
     version: int
 
 
+COUNTERS = tuple(StockState.__annotations__)
+
+
+class BooksDisagree(RuntimeError):
+    """Reservations and stock contradict each other: nothing may be changed on top of that."""
+
+
+def states_of(ticket_ids: Iterable[int]) -> dict[int, StockState]:
+    """Return the counters of those of the tickets that have a stock."""
+    rows = Stock.objects.filter(ticket_id__in=list(ticket_ids)).values_list(*COUNTERS)
+    return {row[0]: cast(StockState, dict(zip(COUNTERS, row, strict=True))) for row in rows}
+
+
 def state_of(ticket_id: int) -> StockState:
     """Return the counters of a ticket; NotFound ``stock_not_found`` when none were set."""
-    row = Stock.objects.filter(ticket_id=ticket_id).first()
-    if row is None:
+    states = states_of([ticket_id])
+    if not states:
         raise NotFound("stock_not_found", f"No stock has been set for ticket {ticket_id}.")
-    return StockState(
-        ticket_id=row.ticket_id,
-        total=row.total,
-        available=row.available,
-        reserved=row.reserved,
-        sold=row.sold,
-        version=row.version,
-    )
+    return states[ticket_id]
 
 
 def initialise(*, ticket_id: int, total: int, actor: str) -> tuple[StockState, bool]:
@@ -81,34 +88,32 @@ def adjust_once(*, ticket_id: int, delta: int, actor: str, execution: Execution)
 def move(ticket_id: int, effect: Mapping[str, int], quantity: int) -> bool:
     """Apply a transition's effect for ``quantity`` units; False (and no effect) if they lack.
 
-    Must run inside the transaction of the transition.
+    Must run inside the transaction of the transition, which must then announce() the ticket.
     """
     deltas = {counter: sign * quantity for counter, sign in effect.items()}
     enough = {f"{counter}__gte": -delta for counter, delta in deltas.items() if delta < 0}
-    rows = Stock.objects.filter(ticket_id=ticket_id, **enough)
-    if not rows.update(**_plus(deltas)):
-        return False
-    _announce(ticket_id)
-    return True
+    return bool(Stock.objects.filter(ticket_id=ticket_id, **enough).update(**_plus(deltas)))
 
 
-def lacking(ticket_id: int, wanted: int) -> Problem:
-    """Return why move() found too little: no stock row at all, or too few units."""
-    try:
-        return insufficient(ticket_id, wanted, state_of(ticket_id)["available"])
-    except NotFound:
-        return NotFound("ticket_not_found", f"Ticket {ticket_id} has no stock.")
+def lock(ticket_ids: Iterable[int]) -> dict[int, int]:
+    """Lock the rows to the end of the transaction; return what is available of each that exists.
+
+    The UPDATE changes nothing: it makes what is read after it the truth until COMMIT.
+    """
+    ids = list(ticket_ids)
+    Stock.objects.filter(ticket_id__in=ids).update(updated_at=F("updated_at"))
+    return {ticket_id: state["available"] for ticket_id, state in states_of(ids).items()}
 
 
-def insufficient(ticket_id: int, wanted: int, available: int) -> Problem:
-    """Return the refusal for units that are not there."""
-    return Problem(
-        409,
-        "insufficient_stock",
-        f"{wanted} of ticket {ticket_id} wanted, {available} available.",
-        ticket_id=ticket_id,
-        available=available,
+def announce(ticket_ids: Iterable[int]) -> dict[int, StockState]:
+    """Publish the new state of tickets that this transaction has moved; returns the states."""
+    # The rows are locked by this transaction, so these are the states that it will commit.
+    states = states_of(ticket_ids)
+    publish_all(
+        NewEvent("ticket", str(ticket_id), "stock.changed", dict(state))
+        for ticket_id, state in sorted(states.items())
     )
+    return states
 
 
 def _adjust(ticket_id: int, delta: int, actor: str) -> StockState:
@@ -118,12 +123,12 @@ def _adjust(ticket_id: int, delta: int, actor: str) -> StockState:
     if not rows.update(**_plus({"total": delta, "available": delta})):
         state = state_of(ticket_id)
         if state["available"] + delta < 0:
-            raise insufficient(ticket_id, -delta, state["available"])
+            raise insufficient_stock(ticket_id, -delta, state["available"])
         raise Problem(409, "stock_too_large", f"A ticket has at most {STOCK_MAX} units.")
     ledger.record_stock(
         ticket_id=ticket_id, kind=StockMovement.Kind.ADJUST, quantity=delta, actor=actor
     )
-    return _announce(ticket_id)
+    return announce([ticket_id])[ticket_id]
 
 
 def _create(ticket_id: int, total: int, actor: str) -> StockState:
@@ -147,21 +152,9 @@ def _initialised(ticket_id: int, total: int, actor: str) -> StockState:
     ledger.record_stock(
         ticket_id=ticket_id, kind=StockMovement.Kind.INITIALISE, quantity=total, actor=actor
     )
-    return _announce(ticket_id)
+    return announce([ticket_id])[ticket_id]
 
 
 def _plus(deltas: Mapping[str, int]) -> dict[str, object]:
     changes: dict[str, object] = {name: F(name) + delta for name, delta in deltas.items()}
     return {**changes, "version": F("version") + 1, "updated_at": timezone.now()}
-
-
-def _announce(ticket_id: int) -> StockState:
-    # The row is locked by this transaction, so this is the state that it will commit.
-    state = state_of(ticket_id)
-    publish(
-        aggregate_type="ticket",
-        aggregate_id=str(ticket_id),
-        event_type="stock.changed",
-        data=dict(state),
-    )
-    return state

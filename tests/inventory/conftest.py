@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from common.tokens import AccessToken
-from services.inventory import reservations, stock
+from services.inventory import deciding, reservations, reserving, stock
 from tests.common.concurrency import meet_before
 from tests.inventory.driver import Caller
 
@@ -38,7 +38,33 @@ def tickets() -> Callable[..., None]:
 
 
 @pytest.fixture
-def deciding_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def alone(settings: object) -> None:
+    """Let every request commit by itself, as requests of different processes do."""
+    settings.GROUP_COMMIT_MAX_BATCH = 1  # type: ignore[attr-defined]
+
+
+@pytest.fixture(params=["shared", "alone"])
+def racing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a switch: threads that reserve meet at the last moment before.
+
+    Once where requests of one process share a transaction, and once in front of transactions of
+    their own, as those of several processes have.
+    """
+    if request.param == "alone":
+        request.getfixturevalue("alone")
+
+    def arm(parties: int = 2) -> None:
+        module, point = {
+            "shared": (reservations, "_submit"),
+            "alone": (reserving, "in_transaction"),
+        }[request.param]
+        meet_before(monkeypatch, module, point, parties=parties)
+
+    return arm
+
+
+@pytest.fixture
+def deciding_at_once(monkeypatch: pytest.MonkeyPatch, alone: None) -> Callable[..., None]:
     """Return a switch: threads that decide a reservation's fate meet at the last moment before.
 
     On MySQL that is inside the transaction, in front of the UPDATE that decides. SQLite has one
@@ -46,8 +72,8 @@ def deciding_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """
 
     def arm(parties: int = 2) -> None:
-        point = "_win" if connection.vendor == "mysql" else "in_transaction"
-        meet_before(monkeypatch, reservations, point, parties=parties)
+        point = "_move" if connection.vendor == "mysql" else "in_transaction"
+        meet_before(monkeypatch, deciding, point, parties=parties)
 
     return arm
 

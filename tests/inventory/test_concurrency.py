@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from django.db import connection
 
-from services.inventory import expiry, reservations, stock
+from services.inventory import deciding, expiry, stock
 from services.inventory.models import Reservation, StockMovement
 from tests.common.concurrency import meet_before, times, together
 from tests.inventory.books import counters, ledger_of, make_overdue, status_of, violations
@@ -121,9 +121,9 @@ def test_expiry_and_release_at_once_give_the_unit_back_once(order, tickets, deci
 
 
 @pytest.mark.parametrize("threads", [2, 10])
-def test_one_id_sent_many_times_at_once_is_one_reservation(order, tickets, monkeypatch, threads):
+def test_one_id_sent_many_times_at_once_is_one_reservation(order, tickets, racing, threads):
     tickets(50)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=threads)
+    racing(threads)
 
     answers = together(*times(threads, partial(order.reserve, "r", quantity=2)))
 
@@ -134,9 +134,9 @@ def test_one_id_sent_many_times_at_once_is_one_reservation(order, tickets, monke
     assert violations() == []
 
 
-def test_one_refused_id_sent_many_times_at_once_is_refused_once(order, tickets, monkeypatch):
+def test_one_refused_id_sent_many_times_at_once_is_refused_once(order, tickets, racing):
     tickets(1)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=10)
+    racing(10)
 
     answers = together(*times(10, partial(order.reserve, "r", quantity=2)))
 
@@ -145,9 +145,9 @@ def test_one_refused_id_sent_many_times_at_once_is_refused_once(order, tickets, 
     assert violations() == []
 
 
-def test_one_id_with_different_fields_at_once_belongs_to_one_of_them(order, tickets, monkeypatch):
+def test_one_id_with_different_fields_at_once_belongs_to_one_of_them(order, tickets, racing):
     tickets(50, 50)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=10)
+    racing(10)
 
     answers = together(
         *(partial(order.reserve, "r", ticket_id=1 + n % 2, quantity=1 + n // 2) for n in range(10))
@@ -158,8 +158,8 @@ def test_one_id_with_different_fields_at_once_belongs_to_one_of_them(order, tick
     assert violations() == []
 
 
-def test_one_id_without_stock_sent_many_times_at_once_leaves_nothing(order, monkeypatch):
-    meet_before(monkeypatch, reservations, "in_transaction", parties=10)
+def test_one_id_without_stock_sent_many_times_at_once_leaves_nothing(order, racing):
+    racing(10)
 
     answers = together(*times(10, partial(order.reserve, "r", ticket_id=9)))
 
@@ -170,9 +170,9 @@ def test_one_id_without_stock_sent_many_times_at_once_leaves_nothing(order, monk
     assert status_of("r") is None
 
 
-def test_one_group_sent_many_times_at_once_is_one_group(order, tickets, monkeypatch):
+def test_one_group_sent_many_times_at_once_is_one_group(order, tickets, racing):
     tickets(50, 50)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=8)
+    racing(8)
     group = reserve_group(entry("a", 2, 2), entry("b", 1, 3))
 
     answers = together(*times(8, partial(order.batch, group)))
@@ -185,9 +185,9 @@ def test_one_group_sent_many_times_at_once_is_one_group(order, tickets, monkeypa
     assert violations() == []
 
 
-def test_groups_over_the_same_tickets_in_any_order_all_come_through(order, tickets, monkeypatch):
+def test_groups_over_the_same_tickets_in_any_order_all_come_through(order, tickets, racing):
     tickets(50, 50, 50)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=10)
+    racing(10)
 
     def one(n: int):
         wanted = [1, 2, 3] if n % 2 else [3, 2, 1]
@@ -201,9 +201,9 @@ def test_groups_over_the_same_tickets_in_any_order_all_come_through(order, ticke
 
 
 @pytest.mark.parametrize("threads", [2, 30])
-def test_a_buyers_limit_holds_when_all_orders_come_at_once(order, tickets, monkeypatch, threads):
+def test_a_buyers_limit_holds_when_all_orders_come_at_once(order, tickets, racing, threads):
     tickets(100)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=threads)
+    racing(threads)
 
     answers = together(
         *(
@@ -230,7 +230,7 @@ def test_initialising_twice_at_once_sets_the_stock_once(admin, monkeypatch):
 
 
 @pytest.mark.parametrize("run", range(3))
-def test_initialising_and_reserving_at_once_keep_the_books_right(admin, order, tickets, run):
+def test_initialising_and_racing_keep_the_books_right(admin, order, tickets, run):
     tickets(10)
 
     reset, reserved = together(partial(admin.set_stock, 1, 20), partial(order.reserve, "r"))
@@ -244,7 +244,7 @@ def test_initialising_and_reserving_at_once_keep_the_books_right(admin, order, t
     assert violations() == []
 
 
-def test_taking_stock_away_and_reserving_at_once_never_go_below_zero(admin, order, tickets):
+def test_taking_stock_away_and_racing_never_go_below_zero(admin, order, tickets):
     tickets(10)
     takers = [partial(admin.adjust, 1, -3) for _ in range(6)]
     buyers = [partial(order.reserve, f"r{n}", quantity=2) for n in range(6)]
@@ -271,22 +271,27 @@ def test_parallel_adjustments_add_up(admin, tickets):
 
 @pytest.mark.skipif("connection.vendor != 'mysql'", reason="SQLite has one writer at a time")
 @pytest.mark.parametrize("name", ["commit", "release"])
-def test_deciding_a_reservation_that_appears_at_that_moment_is_answered(
-    order, tickets, monkeypatch, name
+@pytest.mark.parametrize("other", ["commit", "release"])
+def test_a_reservation_that_another_decides_after_it_was_read_is_looked_up_again(
+    order, tickets, alone, monkeypatch, name, other
 ):
-    """The deciding UPDATE finds no row, the answer's SELECT finds it RESERVED."""
+    """What was read says RESERVED, and the deciding UPDATE finds that it is not."""
     tickets(5)
-    answer_loser = reservations._answer_loser
+    order.reserve("r", quantity=2)
+    move = deciding._move
 
-    def reserve_meanwhile(reservation_id, call):
-        together(partial(order.reserve, reservation_id))
-        return answer_loser(reservation_id, call)
+    def decide_meanwhile(*args, **kwargs):
+        monkeypatch.setattr(deciding, "_move", move)
+        together(partial(getattr(order, other), "r"))
+        return move(*args, **kwargs)
 
-    monkeypatch.setattr(reservations, "_answer_loser", reserve_meanwhile)
+    monkeypatch.setattr(deciding, "_move", decide_meanwhile)
     answer = getattr(order, name)("r")
 
-    assert (answer.status, answer.code) == (404, "reservation_not_found")
-    assert (status_of("r"), counters()) == ("RESERVED", (4, 1, 0))
+    refused = {"commit": "reservation_already_released", "release": "reservation_already_committed"}
+    expected = (200, None) if name == other else (409, refused[name])
+    assert (answer.status, answer.code) == expected
+    assert ledger_of("r") == ["reserve", other]
     assert violations() == []
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from common.events.models import OutboxEvent
-from services.inventory import expiry, reservations
+from services.inventory import deciding, expiry
 from services.inventory.models import Reservation
 from tests.common.concurrency import meet_before, times, together
 from tests.inventory.books import counters, ledger_of, make_overdue, status_of, violations
@@ -79,7 +79,7 @@ def test_a_hold_found_overdue_but_decided_since_is_left_alone(order, tickets):
     make_overdue("r")
     order.commit("r")
 
-    assert reservations.expire(reservation_ids=["r", "nobody"]) == 0
+    assert deciding.expire(["r", "nobody"]) == 0
     assert counters() == (3, 0, 2)
 
 
@@ -87,7 +87,7 @@ def test_a_hold_that_is_not_overdue_cannot_be_expired_by_mistake(order, tickets)
     tickets(5)
     order.reserve("r", quantity=2)
 
-    assert reservations.expire(reservation_ids=["r"]) == 0
+    assert deciding.expire(["r"]) == 0
     assert status_of("r") == "RESERVED"
 
 
@@ -97,7 +97,7 @@ def test_several_workers_at_once_expire_each_hold_once(order, tickets, monkeypat
     for n, reservation_id in enumerate(ids):
         order.reserve(reservation_id, ticket_id=1 + n % 2, quantity=2, buyer_id=f"b{n % 3}")
     make_overdue(*ids)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=4)
+    meet_before(monkeypatch, deciding, "in_transaction", parties=4)
 
     together(*times(4, expiry.expire_batch))
 

@@ -11,9 +11,9 @@ import pytest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from services.inventory import expiry, reservations
+from services.inventory import expiry
 from services.inventory.models import Reservation, StockMovement
-from tests.common.concurrency import meet_before, times, together
+from tests.common.concurrency import times, together
 from tests.inventory.books import counters, ledger_of, make_overdue, status_of, violations
 from tests.inventory.driver import Caller, decide_group, entry, reserve_group
 
@@ -71,11 +71,9 @@ def test_3_a_refusal_stays_written_with_its_reason(order, tickets):
     assert [(step["from"], step["to"]) for step in kept["transitions"]] == [("INIT", "FAILED")]
 
 
-def test_4_a_duplicate_id_at_the_same_moment_gets_the_idempotent_answer(
-    order, tickets, monkeypatch
-):
+def test_4_a_duplicate_id_at_the_same_moment_gets_the_idempotent_answer(order, tickets, racing):
     tickets(5)
-    meet_before(monkeypatch, reservations, "in_transaction", parties=8)
+    racing(8)
 
     answers = together(*times(8, partial(order.reserve, "r", quantity=2)))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -11,15 +14,18 @@ from rest_framework.views import APIView
 
 from common.permissions import IsService
 from services.inventory import holds, reservations
+from services.inventory.api.recognise import calls_of
 from services.inventory.api.serializers import (
     BatchSerializer,
+    Call,
     HeldSerializer,
     HoldsQuerySerializer,
-    ReservationSerializer,
-    hold_from,
+    answer_of,
+    calls_from,
 )
 from services.inventory.api.views import actor_of
-from services.inventory.reservations import Outcome
+from services.inventory.deciding import Decision
+from services.inventory.entries import Group, Outcome
 
 
 @extend_schema(exclude=True)
@@ -29,10 +35,19 @@ class BatchView(APIView):
     permission_classes = (IsService,)
 
     def post(self, request: Request) -> Response:
-        body = BatchSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
+        calls = calls_of(request.data)
+        if calls is None:
+            body = BatchSerializer(data=request.data)
+            body.is_valid(raise_exception=True)
+            calls = calls_from(body.validated_data)
         actor = actor_of(request)
-        return Response({"groups": [_run(group, actor) for group in body.validated_data["groups"]]})
+        # In the order of the body; what stands side by side shares its transactions.
+        outcomes = [
+            group
+            for name, neighbours in groupby(calls, key=attrgetter("name"))
+            for group in _perform(name, list(neighbours), actor)
+        ]
+        return Response({"groups": [_answer(group) for group in outcomes]})
 
 
 @extend_schema(exclude=True)
@@ -48,25 +63,14 @@ class HoldsView(APIView):
         return Response({"holds": HeldSerializer(rows, many=True).data, "next": following})
 
 
-def _run(group: dict[str, Any], actor: str) -> dict[str, Any]:
-    entries = group["entries"]
-    if group["call"] == "reserve":
-        outcomes = reservations.reserve(holds=[hold_from(one) for one in entries], actor=actor)
-    else:
-        decide = reservations.commit if group["call"] == "commit" else reservations.release
-        outcomes = decide(reservation_ids=[one["reservation_id"] for one in entries], actor=actor)
+def _perform(name: str, calls: Sequence[Call], actor: str) -> list[list[Outcome]]:
+    if name == "reserve":
+        return reservations.reserve([Group(call.entries, actor) for call in calls])
+    return reservations.decide(name, [Decision(call.entries, actor) for call in calls])
+
+
+def _answer(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "ok": all(outcome.problem is None for outcome in outcomes),
-        "entries": [_entry(outcome) for outcome in outcomes],
-    }
-
-
-def _entry(outcome: Outcome) -> dict[str, Any]:
-    row, problem = outcome.reservation, outcome.problem
-    status = problem.status_code if problem else 201 if outcome.created else 200
-    error = {"code": problem.code, "detail": problem.text, **problem.extra} if problem else None
-    return {
-        "status": status,
-        "reservation": ReservationSerializer(row).data if row else None,
-        "error": error,
+        "entries": [answer_of(outcome) for outcome in outcomes],
     }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from rest_framework import serializers
 
+from services.inventory.entries import Hold, Outcome, State
 from services.inventory.models import STOCK_MAX, Reservation
-from services.inventory.reservations import Hold
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
 TICKET_ID_MAX = 10**18 - 1
@@ -88,17 +89,29 @@ def hold_from(data: dict[str, Any]) -> Hold:
 class ReservationSerializer(serializers.ModelSerializer[Reservation]):
     class Meta:
         model = Reservation
-        fields = (
-            "reservation_id",
-            "ticket_id",
-            "quantity",
-            "status",
-            "expires_at",
-            "order_id",
-            "buyer_id",
-            "reason",
-        )
+        fields = State._fields
         read_only_fields = fields
+
+
+def document_of(state: State) -> dict[str, Any]:
+    """Return what ReservationSerializer makes of a reservation, without its cost."""
+    return {
+        **state._asdict(),
+        "expires_at": state.expires_at.isoformat().replace("+00:00", "Z"),
+        "order_id": str(state.order_id) if state.order_id else None,
+    }
+
+
+def answer_of(outcome: Outcome) -> dict[str, Any]:
+    """Return one entry of a batch's answer: {status, reservation, error}."""
+    state, problem, created = outcome
+    return {
+        "status": problem.status_code if problem else 201 if created else 200,
+        "reservation": document_of(state) if state else None,
+        "error": {"code": problem.code, "detail": problem.text, **problem.extra}
+        if problem
+        else None,
+    }
 
 
 class TransitionSerializer(serializers.Serializer[Any]):
@@ -152,6 +165,27 @@ class BatchSerializer(serializers.Serializer[Any]):
                 f"{count} entries; one call takes at most {CALL_ENTRIES_MAX}."
             )
         return groups
+
+
+class Call(NamedTuple):
+    """One group of a batch: what is to be done, with holds (reserve) or reservation ids."""
+
+    name: str
+    entries: Sequence[Any]
+
+
+def calls_from(data: dict[str, Any]) -> list[Call]:
+    """Return the calls of validated BatchSerializer data."""
+    return [
+        Call(
+            group["call"],
+            [
+                hold_from(one) if group["call"] == "reserve" else one["reservation_id"]
+                for one in group["entries"]
+            ],
+        )
+        for group in data["groups"]
+    ]
 
 
 class HoldsQuerySerializer(serializers.Serializer[Any]):

@@ -15,6 +15,7 @@ from common.idempotency.responses import respond
 from common.ids import uuid7
 from common.permissions import IsAdmin, IsServiceOrAdmin
 from services.inventory import ledger, reservations, stock
+from services.inventory.api.recognise import hold_of
 from services.inventory.api.serializers import (
     AdjustStockSerializer,
     ReservationDetailSerializer,
@@ -22,9 +23,11 @@ from services.inventory.api.serializers import (
     ReserveSerializer,
     SetStockSerializer,
     StockSerializer,
+    document_of,
     hold_from,
 )
-from services.inventory.reservations import Outcome
+from services.inventory.deciding import Decision
+from services.inventory.entries import Group, Outcome
 
 KEY_PARAMETER = OpenApiParameter(HEADER, str, OpenApiParameter.HEADER, required=False)
 
@@ -110,10 +113,13 @@ class ReservationsView(GenericAPIView):
         responses={200: ReservationSerializer, 201: ReservationSerializer},
     )
     def post(self, request: Request) -> Response:
-        body = self.get_serializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        hold = hold_from(body.validated_data)
-        return _respond(reservations.reserve(holds=[hold], actor=actor_of(request))[0])
+        hold = hold_of(request.data)
+        if hold is None:
+            body = self.get_serializer(data=request.data)
+            body.is_valid(raise_exception=True)
+            hold = hold_from(body.validated_data)
+        [[outcome]] = reservations.reserve([Group([hold], actor_of(request))])
+        return _respond(outcome)
 
 
 @extend_schema(tags=["inventory"])
@@ -124,9 +130,9 @@ class ReservationView(APIView):
 
     @extend_schema(operation_id="reservation_get", responses=ReservationDetailSerializer)
     def get(self, request: Request, reservation_id: str) -> Response:
-        row = reservations.get(reservation_id)
+        state = reservations.get(reservation_id)
         transitions = ledger.transitions_of(reservation_id)
-        return Response({**ReservationSerializer(row).data, "transitions": transitions})
+        return Response({**document_of(state), "transitions": transitions})
 
 
 @extend_schema(tags=["inventory"])
@@ -137,8 +143,7 @@ class CommitView(APIView):
 
     @extend_schema(operation_id="reservation_commit", request=None, responses=ReservationSerializer)
     def post(self, request: Request, reservation_id: str) -> Response:
-        ids = [reservation_id]
-        return _respond(reservations.commit(reservation_ids=ids, actor=actor_of(request))[0])
+        return _decide("commit", reservation_id, request)
 
 
 @extend_schema(tags=["inventory"])
@@ -151,12 +156,17 @@ class ReleaseView(APIView):
         operation_id="reservation_release", request=None, responses=ReservationSerializer
     )
     def post(self, request: Request, reservation_id: str) -> Response:
-        ids = [reservation_id]
-        return _respond(reservations.release(reservation_ids=ids, actor=actor_of(request))[0])
+        return _decide("release", reservation_id, request)
+
+
+def _decide(call: str, reservation_id: str, request: Request) -> Response:
+    decision = Decision([reservation_id], actor_of(request))
+    [[outcome]] = reservations.decide(call, [decision])
+    return _respond(outcome)
 
 
 def _respond(outcome: Outcome) -> Response:
     if outcome.problem is not None:
         raise outcome.problem
-    status = 201 if outcome.created else 200
-    return Response(ReservationSerializer(outcome.reservation).data, status=status)
+    assert outcome.reservation is not None
+    return Response(document_of(outcome.reservation), status=201 if outcome.created else 200)

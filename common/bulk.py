@@ -1,0 +1,80 @@
+"""Writing many rows at once, where the ORM's bulk_create costs more than the write itself.
+
+Measured for one reservation with all that belongs to it, 256 to a transaction: 9,264 a second with
+bulk_create, 16,803 with executemany. What databases spell differently about it stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import DateTimeField, Field, Model, UUIDField
+
+_CONVERTED = (DateTimeField, UUIDField)
+_COUNT_ON_CONFLICT = {
+    "mysql": "ON DUPLICATE KEY UPDATE {counter} = {counter} {sign} VALUES({counter})",
+    "sqlite": "ON CONFLICT ({key}) DO UPDATE SET {counter} = {counter} {sign} excluded.{counter}",
+}
+
+Row = Sequence[Any]
+
+
+def inserter(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], None]:
+    """Return what inserts rows of these columns; raises IntegrityError if a row exists."""
+    return _Statement(model, columns).run
+
+
+def counter(
+    model: type[Model], *, key: Sequence[str], column: str, sign: str
+) -> Callable[[Iterable[Row]], None]:
+    """Return what adds to (``sign="+"``) or takes from (``"-"``) a column of the rows named by
+    ``key``, inserting those that are missing. Rows are (*key, amount).
+
+    The rows stay locked to the end of the transaction. Give them in sorted order, or two
+    transactions may deadlock.
+    """
+    return _Statement(model, (*key, column), key=key, sign=sign).run
+
+
+class _Statement:
+    def __init__(
+        self, model: type[Model], columns: Sequence[str], key: Sequence[str] = (), sign: str = ""
+    ) -> None:
+        self._model = model
+        self._fields: list[Field[Any, Any]] = [model._meta.get_field(name) for name in columns]  # type: ignore[misc]
+        self._key, self._sign = key, sign
+        self._sql: dict[str, str] = {}
+
+    def run(self, rows: Iterable[Row]) -> None:
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        if not columns:
+            return
+        for number, field in enumerate(self._fields):
+            if isinstance(field, _CONVERTED):
+                columns[number] = _converted(field, columns[number])
+        vendor = connection.vendor
+        if vendor not in self._sql:
+            self._sql[vendor] = self._statement(vendor)
+        with connection.cursor() as cursor:
+            cursor.executemany(self._sql[vendor], list(zip(*columns, strict=True)))
+
+    def _statement(self, vendor: str) -> str:
+        quote = connection.ops.quote_name
+        names = [quote(field.column or field.name) for field in self._fields]
+        marks = ", ".join(["%s"] * len(names))
+        table = quote(self._model._meta.db_table)
+        statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+        if not self._key:
+            return statement
+        key = ", ".join(names[: len(self._key)])
+        return f"{statement} " + _COUNT_ON_CONFLICT[vendor].format(
+            key=key, counter=names[-1], sign=self._sign
+        )
+
+
+def _converted(field: Field[Any, Any], values: Sequence[Any]) -> list[Any]:
+    # Each value once: the rows of a batch mostly share their times.
+    known = {value: field.get_db_prep_save(value, connection) for value in set(values)}
+    return [known[value] for value in values]

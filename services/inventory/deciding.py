@@ -1,0 +1,176 @@
+"""Deciding the fate of reservations: one conditional UPDATE says who wins, only winners move stock.
+
+commit, release and expire are rows of states.TRANSITIONS; this applies them, a batch at a time.
+Ticket, units and buyer of a reservation never change, so they may be read before the transaction;
+its state is only ever judged by the UPDATE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from django.db.models import Q
+from django.utils import timezone
+
+from common.errors import Problem, Unavailable
+from common.events.outbox import NewEvent, publish_all
+from common.transactions import in_transaction
+from services.inventory import ledger, limits, stock
+from services.inventory.entries import (
+    Answers,
+    Outcome,
+    State,
+    group_refused,
+    reservation_not_found,
+    states_of,
+    units_by_buyer,
+    units_by_ticket,
+)
+from services.inventory.models import Reservation
+from services.inventory.states import EXPIRED, TRANSITIONS, refusal_code
+
+T = TypeVar("T")
+
+# Each round somebody else has decided one of the reservations, so a few are plenty.
+ROUNDS_MAX = 10
+
+
+class Decision(NamedTuple):
+    """Reservations whose fate is one, and who decides (for the ledger)."""
+
+    reservation_ids: Sequence[str]
+    actor: str
+
+
+class _MovedMeanwhile(Exception):
+    """A reservation was no longer what had been read; takes the transaction back."""
+
+
+def decide(
+    call: str, decisions: Sequence[Decision], known: dict[str, State] | None = None
+) -> list[Answers]:
+    """Move the reservations of each decision by one row of the table, all of them or none.
+
+    ``known``: what was read of them a moment ago, which saves reading it again.
+    """
+    ids = {one for decision in decisions for one in decision.reservation_ids}
+
+    def round_of(number: int) -> list[Answers]:
+        found = known if known is not None and number == 0 else states_of(ids)
+        told, moves = _plan(call, decisions, found)
+        if moves:
+            in_transaction(lambda: _move(call, moves))
+        return told
+
+    return _until_unmoved(round_of)
+
+
+def foregone(call: str, decision: Decision, found: dict[str, State]) -> Answers:
+    """Return the answers where nothing can move any more; an empty dict where something may."""
+    [told], moves = _plan(call, [decision], found)
+    return {} if moves else told
+
+
+def expire(reservation_ids: Iterable[str]) -> int:
+    """Give back those of the holds that are overdue and still RESERVED; return how many."""
+    ids = list(reservation_ids)
+
+    def round_of(number: int) -> int:
+        now = timezone.now()
+        due = [
+            (state._replace(status=TRANSITIONS["expire"].target, reason=EXPIRED), "expiry")
+            for state in states_of(ids).values()
+            if state.status == TRANSITIONS["expire"].source and state.expires_at < now
+        ]
+        if due:
+            in_transaction(lambda: _move("expire", due, condition=Q(expires_at__lt=now)))
+        return len(due)
+
+    return _until_unmoved(round_of)
+
+
+def _until_unmoved(round_of: Callable[[int], T]) -> T:
+    for number in range(ROUNDS_MAX):
+        try:
+            return round_of(number)
+        except _MovedMeanwhile:
+            continue
+    raise Unavailable("contended", "Others decide the same reservations; try again.")
+
+
+def _plan(
+    call: str, decisions: Sequence[Decision], found: dict[str, State]
+) -> tuple[list[Answers], list[tuple[State, str]]]:
+    """Return what each decision is told, and the (state after it, actor) of what has to move."""
+    step = TRANSITIONS[call]
+    found = dict(found)
+    moves: list[tuple[State, str]] = []
+    told: list[Answers] = []
+    for reservation_ids, actor in decisions:
+        losers = {one: _answer_loser(call, one, found.get(one)) for one in reservation_ids}
+        if any(outcome.problem for outcome in losers.values()):
+            told.append({one: _in_refused_group(call, losers[one]) for one in reservation_ids})
+            continue
+        for reservation_id in reservation_ids:
+            if found[reservation_id].status == step.source:
+                found[reservation_id] = found[reservation_id]._replace(status=step.target)
+                moves.append((found[reservation_id], actor))
+        told.append({one: Outcome(found[one]) for one in reservation_ids})
+    return told, moves
+
+
+def _move(call: str, moves: Sequence[tuple[State, str]], condition: Q | None = None) -> None:
+    """Apply the transition to reservations, limits, stock and ledger, in this order."""
+    step = TRANSITIONS[call]
+    states = [state for state, _ in moves]
+    where = Reservation.objects.filter(
+        condition or Q(), pk__in=sorted(state.reservation_id for state in states)
+    )
+    won = where.filter(status=step.source).update(
+        status=step.target, reason=states[0].reason, updated_at=timezone.now()
+    )
+    if won != len(states):
+        raise _MovedMeanwhile
+    if "available" in step.effect:
+        limits.give_back(units_by_buyer(states))
+    for ticket_id, units in units_by_ticket(states).items():
+        if not stock.move(ticket_id, step.effect, units):
+            raise stock.BooksDisagree(f"ticket {ticket_id} has not the {units} units to {call}")
+    ledger.record_reservations((call, state, actor) for state, actor in moves)
+    stock.announce(units_by_ticket(states))
+    if call == "expire":
+        publish_all(_expired(state) for state in states)
+
+
+def _answer_loser(call: str, reservation_id: str, state: State | None) -> Outcome:
+    """Return the answer for what the call cannot move; a problem unless it has moved before."""
+    if state is None:
+        return Outcome(problem=reservation_not_found(reservation_id))
+    if state.status in (TRANSITIONS[call].source, TRANSITIONS[call].target):
+        return Outcome(state)
+    problem = Problem(
+        409,
+        refusal_code(state.status, state.reason),
+        f"Reservation {reservation_id} is {state.status}; it cannot {call}.",
+    )
+    return Outcome(state, problem)
+
+
+def _in_refused_group(call: str, outcome: Outcome) -> Outcome:
+    could_move = outcome.reservation and outcome.reservation.status == TRANSITIONS[call].source
+    return Outcome(problem=group_refused()) if could_move else outcome
+
+
+def _expired(state: State) -> NewEvent:
+    return NewEvent(
+        "reservation",
+        state.reservation_id,
+        "reservation.expired",
+        {
+            "reservation_id": state.reservation_id,
+            "order_id": str(state.order_id) if state.order_id else None,
+            "ticket_id": state.ticket_id,
+            "quantity": state.quantity,
+        },
+    )
