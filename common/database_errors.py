@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.db.transaction import TransactionManagementError
 
 from common.errors import Problem, Unavailable
@@ -78,6 +78,8 @@ def as_problem(error: BaseException) -> Problem | None:
     """Return what a caller is told of an error of the database; None where it is our mistake."""
     if is_outage(error):
         return Unavailable("database_unavailable", "The database did not answer; try again.")
+    if isinstance(error, DataError):
+        return Problem(400, "validation_error", "A value is out of range.")
     if meaning_of(error) is Meaning.FORBIDDEN:
         return Problem(409, "conflict", "The database's rules forbid this; nothing was changed.")
     return None

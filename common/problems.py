@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from drf_standardized_errors.formatter import ExceptionFormatter, flatten_errors
@@ -64,8 +63,6 @@ class ProblemHandler(ExceptionHandler):
         if problem is not None:
             log.error("database error", exc_info=exc)
             return problem
-        if isinstance(exc, DataError):
-            return Problem(400, "validation_error", "A value is out of range.")
         if isinstance(exc, RequestDataTooBig):
             return Problem(413, "body_too_large", "The body is too large.")
         if isinstance(exc, SuspiciousOperation | BadRequest | MultiPartParserError):

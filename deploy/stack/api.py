@@ -40,6 +40,11 @@ class Api:
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._token = token
 
+    @property
+    def token(self) -> str:
+        """The access token in use; empty before a login."""
+        return self._token
+
     def login(self, username: str, password: str) -> Answer:
         """Log in; later calls carry the access token."""
         answer = self.call("POST", "/api/auth/login", {"username": username, "password": password})

@@ -159,6 +159,12 @@ def _add_sale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         sets=("local",),
     )
     bench.add_argument("--json", action="store_true", help="as one JSON object")
+    bench.add_argument(
+        "--inventory",
+        action="store_true",
+        help="reservations on one hot ticket, with and without group commit, on private systems "
+        "with MariaDB (installed through apt when missing and root) and SQLite",
+    )
     bench.add_argument("--quick", action="store_true", help="shorter and less exact")
 
 
@@ -238,6 +244,8 @@ def _enter_virtual_environment(options: argparse.Namespace, arguments: Sequence[
 def _needs_mysqlclient(options: argparse.Namespace, layout: Layout) -> bool:
     if options.command == "test":
         return not options.embedded
+    if options.command == "bench" and options.inventory:
+        return True
     if options.command == "up":
         return environment.uses_mysql(options.database, os.environ)
     saved = read_json(layout.environment_json)

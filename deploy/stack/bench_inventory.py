@@ -1,0 +1,185 @@
+"""``bench --inventory``: reservations per second on one hot ticket, durable, through HTTP.
+
+What is compared runs in one go on this machine: the same code with group commit and without, the
+same endpoint when it refuses, the batch endpoint, MariaDB and SQLite. Everything is written each
+time (reservation, ledger, limit of the buyer, event), and the books are checked afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from deploy.stack.errors import StackError
+from deploy.stack.load import Client, Reply
+from deploy.stack.measuring import Figure, Request, Workload, measure, table_of
+from deploy.stack.supervisor import Stack
+from deploy.stack.terminal import end_progress, say, show_progress
+
+SECONDS, QUICK_SECONDS = 8.0, 3.0
+BATCH_ENTRIES, BATCH_CONNECTIONS = 256, 4
+TICKET_ID, HUGE_STOCK = 1, 1_000_000_000
+BUYERS, BUYER_LIMIT = 1_000_000, 8
+RESERVATIONS = "/api/inventory/reservations"
+BATCH = "/internal/inventory/reservations:batch"
+ALONE = {"GROUP_COMMIT_MAX_BATCH": "1"}
+
+REFUSED, RESERVED = "an invalid body, refused", "reservations"
+IDLE, IDLE_ALONE = "reservations, one connection", "reservations, one connection, each alone"
+EACH_ALONE = "reservations, each alone"
+BATCHED, BATCHED_SQLITE = "reservations in batches of 256", "reservations in batches of 256, SQLite"
+PLAIN_SQLITE = "reservations, SQLite"
+
+# promise → (figure, in proportion to figure, at least); None: in itself
+PROMISES: dict[str, tuple[str, str | None, float]] = {
+    "group commit against each alone": (RESERVED, EACH_ALONE, 3.0),
+    "a reservation against a refused body": (RESERVED, REFUSED, 0.6),
+    "batch endpoint, MariaDB": (BATCHED, None, 8_000),
+    "batch endpoint, SQLite": (BATCHED_SQLITE, None, 1_500),
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print; exit code 1 when there were wrong answers or broken books."""
+    seconds = QUICK_SECONDS if options.quick else SECONDS
+    figures = [
+        *_measure_system("mysql", {}, seconds, _shared),
+        *_measure_system("mysql", ALONE, seconds, _alone),
+        *_measure_system("sqlite", {}, seconds, _sqlite),
+    ]
+    end_progress()
+    known = {figure.name: figure for figure in figures}
+    for figure in figures:
+        figure.ratio = round(figure.per_second / known[REFUSED].per_second, 4)
+    promises = {name: _kept(known, *terms) for name, terms in PROMISES.items()}
+    promises["p99 no worse than each alone"] = (
+        known[EACH_ALONE].p99_ms / known[RESERVED].p99_ms,
+        1.0,
+    )
+    if options.json:
+        facts = {"cores": os.cpu_count() or 1, "seconds_each": seconds, "promises": promises}
+        say(json.dumps({**facts, "figures": [asdict(figure) for figure in figures]}, indent=2))
+    else:
+        say(f"One hot ticket, {seconds:.0f} s each, {os.cpu_count()} cores; load from here.\n")
+        say(table_of(figures, "of refused") + "\n")
+        for name, (value, least) in promises.items():
+            say(f"{'ok  ' if value >= least else 'LESS'} {name}: {value:,.2f} (at least {least:g})")
+    return 1 if any(figure.errors for figure in figures) else 0
+
+
+def _kept(
+    known: dict[str, Figure], name: str, base: str | None, least: float
+) -> tuple[float, float]:
+    per_second = known[name].per_second
+    return round(per_second / known[base].per_second if base else per_second, 2), least
+
+
+def _measure_system(
+    database: str, env: dict[str, str], seconds: float, workloads: Any
+) -> list[Figure]:
+    with _private_system(database, env) as stack:
+        figures = []
+        for workload in workloads(stack):
+            show_progress(f"Measuring: {workload.name} ...")
+            figures.append(measure(stack.services["inventory"]["url"], workload, seconds))
+        _require_right_books(stack)
+    return figures
+
+
+@contextmanager
+def _private_system(database: str, env: dict[str, str]) -> Iterator[Stack]:
+    show_progress(f"Starting a private system on {database} ...")
+    passed = {name: os.environ[name] for name in ("WEB_WORKERS", "WEB_THREADS") & os.environ.keys()}
+    with (
+        tempfile.TemporaryDirectory(prefix="flash-sale-bench-") as folder,
+        Stack(Path(folder), database=database, env={**passed, **env}) as stack,
+    ):
+        admin = stack.api(stack.logins["admin"]["username"])
+        admin.put(f"/api/inventory/stocks/{TICKET_ID}", {"total": HUGE_STOCK}).require(201)
+        yield stack
+
+
+def _shared(stack: Stack) -> Iterator[Workload]:
+    admin = [stack.api(stack.logins["admin"]["username"]).token]
+    yield Workload(REFUSED, _refused, admin, expected=frozenset({400}))
+    yield Workload(RESERVED, _reserve(), admin)
+    yield Workload(IDLE, _reserve(), admin, connections=1)
+    yield _batched(stack, BATCHED)
+
+
+def _alone(stack: Stack) -> Iterator[Workload]:
+    admin = [stack.api(stack.logins["admin"]["username"]).token]
+    yield Workload(EACH_ALONE, _reserve(), admin)
+    yield Workload(IDLE_ALONE, _reserve(), admin, connections=1)
+
+
+def _sqlite(stack: Stack) -> Iterator[Workload]:
+    admin = [stack.api(stack.logins["admin"]["username"]).token]
+    yield Workload(PLAIN_SQLITE, _reserve(), admin)
+    yield _batched(stack, BATCHED_SQLITE)
+
+
+def _batched(stack: Stack, name: str) -> Workload:
+    token = stack.manage("order", "service_token", "inventory").stdout.strip()
+    return Workload(
+        name, _reserve_many(), [token], connections=BATCH_CONNECTIONS, units=BATCH_ENTRIES
+    )
+
+
+async def _refused(client: Client) -> list[Reply]:
+    return [await client.post(RESERVATIONS, {**_entry("r", 0), "quantity": 0})]
+
+
+def _reserve() -> Request:
+    ids = _fresh_ids()
+
+    async def request(client: Client) -> list[Reply]:
+        return [await client.post(RESERVATIONS, _entry(*next(ids)))]
+
+    return request
+
+
+def _reserve_many() -> Request:
+    ids = _fresh_ids()
+
+    async def request(client: Client) -> list[Reply]:
+        entries = [_entry(*next(ids)) for _ in range(BATCH_ENTRIES)]
+        groups = [{"call": "reserve", "entries": [entry]} for entry in entries]
+        reply = await client.post(BATCH, {"groups": groups})
+        if reply.status == 200 and reply.body.count(b'"status":201') != BATCH_ENTRIES:
+            return [Reply(500, {}, b'{"code": "not_all_reserved"}')]
+        return [reply]
+
+    return request
+
+
+def _fresh_ids() -> Iterator[tuple[str, int]]:
+    run = secrets.token_hex(8)
+    return ((f"{run}-{number}", number) for number in itertools.count())
+
+
+def _entry(reservation_id: str, number: int) -> dict[str, Any]:
+    # A prime step spreads the buyers as a crowd's ids are spread.
+    return {
+        "reservation_id": reservation_id,
+        "ticket_id": TICKET_ID,
+        "quantity": 1,
+        "buyer_id": str(number * 7919 % BUYERS),
+        "buyer_limit": BUYER_LIMIT,
+    }
+
+
+def _require_right_books(stack: Stack) -> None:
+    show_progress("Checking the books ...")
+    result = stack.manage("inventory", "audit")
+    if result.returncode != 0:
+        raise StackError(f"the books are wrong: {result.stdout}{result.stderr}")
