@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jwt
 from django.conf import settings
@@ -125,25 +125,55 @@ class Principal:
         return self.username
 
 
+class _Verified(NamedTuple):
+    """A token whose signature was good: who it speaks for, whose key it was, until when."""
+
+    principal: Principal
+    kid: str
+    issuer: str
+    ends_at: float
+
+
+# A signature does not change, so it is checked once for each token and not for each request: it is
+# the dearest part of a small one. Whether the key is still trusted and the time not over is asked
+# every time.
+VERIFIED_MAX = 10_000
+_verified: dict[tuple[str, str], _Verified] = {}
+
+
 def principal_from(raw: str) -> Principal:
     """Return who a token speaks for; TokenError when it is not worth anything here.
 
     The kid names the key, the key's folder names the issuer, and the issuer decides what kind of
     token it may be: a service's key can never sign a person's token.
     """
+    known = _verified.get((settings.SERVICE, raw)) if isinstance(raw, str) else None
+    if known is not None and time.time() < known.ends_at:
+        public = key_ring().find(known.kid)
+        if public is not None and public.issuer == known.issuer:
+            return known.principal
     public = _public_key(raw)
     if public is None:
         raise TokenError("Token is invalid")
+    principal, claims = _principal_and_claims(raw, public)
+    if len(_verified) >= VERIFIED_MAX:
+        _verified.clear()
+    ends_at = claims["exp"] + CLOCK_LEEWAY.total_seconds()
+    _verified[settings.SERVICE, raw] = _Verified(principal, public.kid, public.issuer, ends_at)
+    return principal
+
+
+def _principal_and_claims(raw: str, public: PublicKey) -> tuple[Principal, dict[str, Any]]:
     if public.issuer == USER_ISSUER:
         claims = AccessToken(cast(Any, raw)).payload
         role = claims.get("role")
         if role not in ("user", "admin"):
             raise TokenError("Token has no known role")
-        return Principal(str(claims["sub"]), str(claims.get("username", "")), role)
+        return Principal(str(claims["sub"]), str(claims.get("username", "")), role), claims
     claims = ServiceToken(raw, issuer=public.issuer, audience=settings.SERVICE).payload
     if claims["sub"] != public.issuer:
         raise TokenError("Token is invalid")
-    return Principal(public.issuer, public.issuer, "service")
+    return Principal(public.issuer, public.issuer, "service"), claims
 
 
 _service_tokens: dict[tuple[str, str], tuple[float, str]] = {}
