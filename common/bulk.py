@@ -75,6 +75,7 @@ class _Statement:
 
 
 def _converted(field: Field[Any, Any], values: Sequence[Any]) -> list[Any]:
-    # Each value once: the rows of a batch mostly share their times.
-    known = {value: field.get_db_prep_save(value, connection) for value in set(values)}
-    return [known[value] for value in values]
+    # Each object once: the rows of a batch mostly share their times, and hashing one is not cheap.
+    objects = {id(value): value for value in values}
+    known = {key: field.get_db_prep_save(value, connection) for key, value in objects.items()}
+    return [known[id(value)] for value in values]

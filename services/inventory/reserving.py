@@ -109,7 +109,8 @@ def _reserve_new(groups: Sequence[Group]) -> list[Answers]:
     """Insert the rows, take limits and stock; what does not fit turns its rows to FAILED."""
     now = timezone.now()
     holds = holds_of(groups)
-    states = {hold.reservation_id: _reserved(hold, now) for hold in holds}
+    ends = {ttl: now + timedelta(seconds=ttl) for ttl in {hold.ttl_seconds for hold in holds}}
+    states = {hold.reservation_id: _reserved(hold, ends[hold.ttl_seconds]) for hold in holds}
     _insert((*states[one], now, now) for one in sorted(states))
     held = limits.count(units_by_buyer(holds))
     refusals = _take_all(groups, held) or _take_what_fits(groups, held)
@@ -182,8 +183,7 @@ def _outcome(state: State, refusals: Refusals) -> Outcome:
     return Outcome(state._replace(status=_REFUSE.target, reason=problem.code), problem)
 
 
-def _reserved(hold: Hold, now: datetime) -> State:
-    expires_at = now + timedelta(seconds=hold.ttl_seconds)
+def _reserved(hold: Hold, expires_at: datetime) -> State:
     return State(*hold[:3], _RESERVE.target, expires_at, hold.order_id, hold.buyer_id, "")
 
 
