@@ -70,6 +70,8 @@ CACHES = {
 # How many requests may share a transaction (common.group_commit); 1 switches that off.
 GROUP_COMMIT_MAX_BATCH = max(1, env.int("GROUP_COMMIT_MAX_BATCH", default=256))
 HOLD_TTL_SECONDS = env.int("HOLD_TTL_SECONDS", default=600)
+# How much longer a hold may last while its payment is pending, once; 0: not at all.
+HOLD_EXTENSION_SECONDS = env.int("HOLD_EXTENSION_SECONDS", default=300)
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)
 LIMIT_EXEMPT_IPS = frozenset(env.list("LIMIT_EXEMPT_IPS", default=[]))
 

@@ -177,12 +177,15 @@ def _inventory_routes() -> tuple[Route, ...]:
     machine = Who.SERVICE_OR_ADMIN
     stock = {"GET": machine, "PUT": Who.ADMIN}
     return (
+        Route(f"{base}/stocks", "inventory", {"GET": Who.ADMIN}),
         Route(f"{base}/stocks/{{int}}", "inventory", stock, WRITES),
+        Route(f"{base}/stocks/{{int}}/movements", "inventory", {"GET": Who.ADMIN}),
         Route(f"{base}/stocks/{{int}}/adjust", "inventory", {"POST": Who.ADMIN}, WRITES),
-        Route(f"{base}/reservations", "inventory", {"POST": machine}, WRITES),
+        Route(f"{base}/reservations", "inventory", {"GET": Who.ADMIN, "POST": machine}, WRITES),
         Route(f"{base}/reservations/{{key}}", "inventory", {"GET": machine}),
         Route(f"{base}/reservations/{{key}}/commit", "inventory", {"POST": machine}, WRITES),
         Route(f"{base}/reservations/{{key}}/release", "inventory", {"POST": machine}, WRITES),
+        Route(f"{base}/reservations/{{key}}/extend", "inventory", {"POST": machine}, WRITES),
     )
 
 

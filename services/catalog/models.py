@@ -3,7 +3,6 @@ the projection; nobody else."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
@@ -11,6 +10,7 @@ from django.core.validators import MaxLengthValidator, MaxValueValidator, MinVal
 from django.db import models
 from django.db.models import F, Q
 
+from common.validators import validate_year
 from services.catalog.currencies import CURRENCIES
 
 PRICE_MAX = 10**9
@@ -18,23 +18,12 @@ LIMIT_MAX = 10**6
 TITLE_LENGTH_MAX = 200
 NAME_LENGTH_MAX = 100
 DESCRIPTION_LENGTH_MAX = 10_000
-# Dates outside of this are typing errors, and every database and time zone can hold those inside.
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def validate_currency(code: str) -> None:
     """Refuse what is not the code of a currency."""
     if code not in CURRENCIES:
         raise ValidationError("Not an ISO 4217 currency code.", code="unknown_currency")
-
-
-def validate_year(moment: datetime) -> None:
-    """Refuse dates that can only be typing errors."""
-    if not EARLIEST <= moment <= LATEST:
-        raise ValidationError(
-            f"Must be between {EARLIEST.year} and {LATEST.year}.", code="out_of_range"
-        )
 
 
 class Event(models.Model):

@@ -11,12 +11,15 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from common.errors import Problem
-from services.inventory import stock
+from services.inventory import ledger, stock
 from services.inventory.models import (
     STOCK_MAX,
     BuyerHold,
@@ -94,15 +97,44 @@ class AdjustStockForm(forms.ModelForm):
         fields: tuple[str, ...] = ()
 
 
+class SoldOut(admin.SimpleListFilter):
+    title = "availability"
+    parameter_name = "availability"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("left", "Units left"), ("sold_out", "Sold out")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Stock]) -> QuerySet[Stock]:
+        if self.value() == "sold_out":
+            return queryset.filter(available=0)
+        return queryset.filter(available__gt=0) if self.value() == "left" else queryset
+
+
 @admin.register(Stock)
 class StockAdmin(ModelAdmin):
-    list_display = ("ticket", "total", "available", "reserved", "sold", "updated_at")
-    readonly_fields = ("ticket", "total", "available", "reserved", "sold", "version", "updated_at")
+    list_display = ("ticket", "total", "available", "reserved", "sold", "updated_at", "movements")
+    readonly_fields = (
+        *("ticket", "total", "available", "reserved", "sold", "version", "updated_at"),
+        *("ledger_says", "movements"),
+    )
+    list_filter = (SoldOut,)
     search_fields = ("ticket_id",)
 
     @admin.display(description="ticket", ordering="ticket_id")
     def ticket(self, obj: Stock) -> str:
         return label_of(obj.ticket_id)
+
+    @admin.display(description="ledger says")
+    def ledger_says(self, obj: Stock) -> str:
+        """Recompute the counters from the movements, as an auditor would."""
+        counters = ledger.counters(obj.ticket_id)
+        return ", ".join(f"{number} {name}" for name, number in counters.items())
+
+    @admin.display(description="ledger")
+    def movements(self, obj: Stock) -> str:
+        """Link to the ticket's lines in the ledger."""
+        url = reverse("admin:inventory_stockmovement_changelist")
+        return format_html('<a href="{}?ticket_id={}">movements</a>', url, obj.ticket_id)
 
     def get_form(
         self, request: HttpRequest, obj: Stock | None = None, change: bool = False, **kwargs: Any
@@ -141,10 +173,19 @@ class StockAdmin(ModelAdmin):
 
 @admin.register(Reservation)
 class ReservationAdmin(ReadOnlyAdmin):
-    list_display = ("reservation_id", "ticket_id", "quantity", "status", "reason", "expires_at")
+    list_display = (
+        *("reservation_id", "ticket_id", "quantity", "buyer_id", "status", "reason", "expires_at"),
+        "steps",
+    )
     list_filter = ("status", "reason")
     search_fields = ("reservation_id", "ticket_id", "buyer_id")
     date_hierarchy = "created_at"
+
+    @admin.display(description="ledger")
+    def steps(self, obj: Reservation) -> str:
+        """Link to the steps of this reservation in the ledger."""
+        url = reverse("admin:inventory_stockmovement_changelist")
+        return format_html('<a href="{}?reservation_id={}">steps</a>', url, obj.pk)
 
 
 @admin.register(StockMovement)

@@ -90,6 +90,16 @@ def expire(reservation_ids: Iterable[str]) -> int:
     return _until_unmoved(round_of)
 
 
+def refused(call: str, state: State) -> Outcome:
+    """Return the answer to a call that a reservation's state does not allow."""
+    problem = Problem(
+        409,
+        refusal_code(state.status, state.reason),
+        f"Reservation {state.reservation_id} is {state.status}; it cannot {call}.",
+    )
+    return Outcome(state, problem)
+
+
 def _until_unmoved(round_of: Callable[[int], T]) -> T:
     for number in range(ROUNDS_MAX):
         try:
@@ -149,12 +159,7 @@ def _answer_loser(call: str, reservation_id: str, state: State | None) -> Outcom
         return Outcome(problem=reservation_not_found(reservation_id))
     if state.status in (TRANSITIONS[call].source, TRANSITIONS[call].target):
         return Outcome(state)
-    problem = Problem(
-        409,
-        refusal_code(state.status, state.reason),
-        f"Reservation {reservation_id} is {state.status}; it cannot {call}.",
-    )
-    return Outcome(state, problem)
+    return refused(call, state)
 
 
 def _in_refused_group(call: str, outcome: Outcome) -> Outcome:

@@ -55,6 +55,8 @@ class Reservation(models.Model):
     status = models.CharField(max_length=9, choices=Status.choices)
     reason = models.CharField(max_length=64, blank=True, default="")
     expires_at = models.DateTimeField()
+    # Whether it was given more time while a payment is pending; that happens once.
+    extended = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -12,7 +12,8 @@ from django_filters import ChoiceFilter, IsoDateTimeFilter, OrderingFilter
 from django_filters.rest_framework import CharFilter, FilterSet
 from django_filters.utils import translate_validation
 
-from services.catalog.models import Event, validate_year
+from common.validators import validate_year
+from services.catalog.models import Event
 from services.catalog.searching import containing
 
 SEARCH_LENGTH_MAX = 100

@@ -8,6 +8,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from common.validators import validate_year
 from services.catalog.models import (
     DESCRIPTION_LENGTH_MAX,
     LIMIT_MAX,
@@ -17,7 +18,6 @@ from services.catalog.models import (
     Event,
     Ticket,
     validate_currency,
-    validate_year,
 )
 
 _ISO_8601 = re.compile(

@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import common.validators
 import services.catalog.models
 from django.db import migrations, models
 
@@ -51,11 +52,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "starts_at",
-                    models.DateTimeField(validators=[services.catalog.models.validate_year]),
+                    models.DateTimeField(validators=[common.validators.validate_year]),
                 ),
                 (
                     "ends_at",
-                    models.DateTimeField(validators=[services.catalog.models.validate_year]),
+                    models.DateTimeField(validators=[common.validators.validate_year]),
                 ),
                 (
                     "status",
@@ -141,7 +142,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="empty: at once",
                         null=True,
-                        validators=[services.catalog.models.validate_year],
+                        validators=[common.validators.validate_year],
                     ),
                 ),
                 (
@@ -150,7 +151,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="empty: open end",
                         null=True,
-                        validators=[services.catalog.models.validate_year],
+                        validators=[common.validators.validate_year],
                     ),
                 ),
                 (

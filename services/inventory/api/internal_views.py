@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from common.permissions import IsService
-from services.inventory import holds, reservations
+from services.inventory import extending, holds, reservations
 from services.inventory.api.recognise import calls_of
 from services.inventory.api.serializers import (
     BatchSerializer,
@@ -30,7 +30,8 @@ from services.inventory.entries import Group, Outcome
 
 @extend_schema(exclude=True)
 class BatchView(APIView):
-    """Groups of reserve, commit or release; each group happens as a whole or not at all."""
+    """Groups of reserve, commit or release, each of which happens as a whole or not at all; and of
+    extend, where each entry stands for itself."""
 
     permission_classes = (IsService,)
 
@@ -66,6 +67,8 @@ class HoldsView(APIView):
 def _perform(name: str, calls: Sequence[Call], actor: str) -> list[list[Outcome]]:
     if name == "reserve":
         return reservations.reserve([Group(call.entries, actor) for call in calls])
+    if name == "extend":
+        return [[extending.extend(one) for one in call.entries] for call in calls]
     return reservations.decide(name, [Decision(call.entries, actor) for call in calls])
 
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from services.inventory.entries import Hold, Outcome, State
-from services.inventory.models import STOCK_MAX, Reservation
+from services.inventory.models import STOCK_MAX, Reservation, Stock, StockMovement
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
 TICKET_ID_MAX = 10**18 - 1
@@ -44,6 +44,20 @@ class StockSerializer(serializers.Serializer[Any]):
     reserved = serializers.IntegerField()
     sold = serializers.IntegerField()
     version = serializers.IntegerField()
+
+
+class StockRowSerializer(serializers.ModelSerializer[Stock]):
+    class Meta:
+        model = Stock
+        fields = ("ticket_id", "total", "available", "reserved", "sold", "version", "updated_at")
+        read_only_fields = fields
+
+
+class MovementSerializer(serializers.ModelSerializer[StockMovement]):
+    class Meta:
+        model = StockMovement
+        fields = ("seq", "kind", "quantity", "reservation_id", "actor", "reason", "at")
+        read_only_fields = fields
 
 
 class SetStockSerializer(serializers.Serializer[Any]):
@@ -114,6 +128,12 @@ def answer_of(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+class ReservationRowSerializer(ReservationSerializer):
+    class Meta(ReservationSerializer.Meta):
+        fields = (*ReservationSerializer.Meta.fields, "extended", "created_at", "updated_at")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
+
+
 class TransitionSerializer(serializers.Serializer[Any]):
     to = serializers.CharField()
     at = serializers.DateTimeField()
@@ -139,7 +159,7 @@ class DecideEntrySerializer(serializers.Serializer[Any]):
 class GroupSerializer(serializers.Serializer[Any]):
     """One all-or-nothing group of a batch; entries have the shape that their call wants."""
 
-    call = serializers.ChoiceField(choices=["reserve", "commit", "release"])
+    call = serializers.ChoiceField(choices=["reserve", "commit", "release", "extend"])
     entries = serializers.ListField(
         child=serializers.DictField(), min_length=1, max_length=GROUP_ENTRIES_MAX
     )

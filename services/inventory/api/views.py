@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.generics import GenericAPIView
+from rest_framework.generics import GenericAPIView, ListAPIView
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from common.authentication import principal_of
@@ -14,20 +19,25 @@ from common.idempotency.records import Answer, Execution, run_once
 from common.idempotency.responses import respond
 from common.ids import uuid7
 from common.permissions import IsAdmin, IsServiceOrAdmin
-from services.inventory import ledger, reservations, stock
+from services.inventory import extending, ledger, reservations, stock
+from services.inventory.api.filters import MovementFilter, ReservationFilter, StockFilter
 from services.inventory.api.recognise import hold_of
 from services.inventory.api.serializers import (
     AdjustStockSerializer,
+    MovementSerializer,
     ReservationDetailSerializer,
+    ReservationRowSerializer,
     ReservationSerializer,
     ReserveSerializer,
     SetStockSerializer,
+    StockRowSerializer,
     StockSerializer,
     document_of,
     hold_from,
 )
 from services.inventory.deciding import Decision
 from services.inventory.entries import Group, Outcome
+from services.inventory.models import Reservation, Stock, StockMovement
 
 KEY_PARAMETER = OpenApiParameter(HEADER, str, OpenApiParameter.HEADER, required=False)
 
@@ -36,6 +46,20 @@ def actor_of(request: Request) -> str:
     """Return who is named in the ledger for what this request does."""
     principal = principal_of(request)
     return f"{principal.role}:{principal.username}"[:64]
+
+
+@extend_schema(tags=["inventory"])
+class StocksView(ListAPIView[Stock]):
+    """The stock of all tickets."""
+
+    permission_classes = (IsAdmin,)
+    serializer_class = StockRowSerializer
+    queryset = Stock.objects.order_by("ticket_id")
+    filterset_class = StockFilter
+
+    @extend_schema(operation_id="stock_list")
+    def get(self, request: Request) -> Response:
+        return self.list(request)
 
 
 @extend_schema(tags=["inventory"])
@@ -101,11 +125,52 @@ class AdjustStockView(GenericAPIView):
 
 
 @extend_schema(tags=["inventory"])
-class ReservationsView(GenericAPIView):
-    """Reserve units of one ticket; sending it again answers the same."""
+class MovementsView(ListAPIView[StockMovement]):
+    """The ledger of one ticket, oldest first; its counters are the sum of it.
 
-    permission_classes = (IsServiceOrAdmin,)
-    serializer_class = ReserveSerializer
+    With ``up_to`` the answer has ``counters`` too: what they were after that movement, recomputed.
+    """
+
+    permission_classes = (IsAdmin,)
+    serializer_class = MovementSerializer
+    filterset_class = MovementFilter
+    # For the schema, which has no ticket.
+    queryset = StockMovement.objects.none()
+
+    def get_queryset(self) -> QuerySet[StockMovement]:
+        return ledger.movements_of_ticket(self.kwargs["ticket_id"])
+
+    @extend_schema(operation_id="stock_movements")
+    def get(self, request: Request, ticket_id: int) -> Response:
+        stock.state_of(ticket_id)
+        response = self.list(request)
+        asked = MovementFilter(request.query_params).form
+        if asked.is_valid() and asked.cleaned_data["up_to"] is not None:
+            up_to: int = asked.cleaned_data["up_to"]
+            response.data["counters"] = ledger.counters(ticket_id, up_to)
+        return response
+
+
+@extend_schema(tags=["inventory"])
+class ReservationsView(ListAPIView[Reservation]):
+    """Reserve units of one ticket; sending it again answers the same. Admins see them all."""
+
+    queryset = Reservation.objects.order_by("-created_at", "pk")
+    filterset_class = ReservationFilter
+
+    def get_permissions(self) -> list[BasePermission]:
+        return [IsAdmin() if self.request.method == "GET" else IsServiceOrAdmin()]
+
+    def get_serializer_class(self) -> type[Serializer[Any]]:
+        return ReservationRowSerializer if self.request.method == "GET" else ReserveSerializer
+
+    @extend_schema(
+        operation_id="reservation_list",
+        # Written like this, the schema sees that it is a list and adds filters and pages.
+        responses={(200, "application/json"): ReservationRowSerializer(many=True)},
+    )
+    def get(self, request: Request) -> Response:
+        return self.list(request)
 
     @extend_schema(
         operation_id="reservation_reserve",
@@ -157,6 +222,17 @@ class ReleaseView(APIView):
     )
     def post(self, request: Request, reservation_id: str) -> Response:
         return _decide("release", reservation_id, request)
+
+
+@extend_schema(tags=["inventory"])
+class ExtendView(APIView):
+    """More time for a hold while its payment is pending, once; asking again changes nothing."""
+
+    permission_classes = (IsServiceOrAdmin,)
+
+    @extend_schema(operation_id="reservation_extend", request=None, responses=ReservationSerializer)
+    def post(self, request: Request, reservation_id: str) -> Response:
+        return _respond(extending.extend(reservation_id))
 
 
 def _decide(call: str, reservation_id: str, request: Request) -> Response:

@@ -1,0 +1,91 @@
+"""What lists of stock, reservations and movements may be asked for."""
+
+# django-filter has no types.
+# mypy: disable-error-code="import-untyped, misc"
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.models import QuerySet
+from django.forms import IntegerField
+from django.utils import timezone
+from django_filters import Filter
+from django_filters.rest_framework import (
+    BooleanFilter,
+    CharFilter,
+    ChoiceFilter,
+    FilterSet,
+    IsoDateTimeFilter,
+    UUIDFilter,
+)
+
+from common.validators import validate_year
+from services.inventory.models import Reservation, Stock, StockMovement
+from services.inventory.states import Status
+
+ID_LENGTH_MAX = 64
+# Fits a BIGINT on every database.
+NUMBER_MAX = 10**18 - 1
+
+
+class WholeNumberFilter(Filter):
+    """A number without a fraction, from 0 on."""
+
+    field_class = IntegerField
+
+    def __init__(self, field: str, lookup: str = "exact", label: str = "") -> None:
+        super().__init__(field, lookup, label=label, min_value=0, max_value=NUMBER_MAX)
+
+
+class StockFilter(FilterSet):
+    """The query parameters of ``GET /stocks``."""
+
+    ticket_id = WholeNumberFilter("ticket_id")
+    sold_out = BooleanFilter(method="filter_sold_out", label="nothing is available")
+    available_below = WholeNumberFilter("available", "lt", "fewer available than this")
+
+    class Meta:
+        model = Stock
+        fields: Sequence[str] = ()
+
+    def filter_sold_out(self, stocks: QuerySet[Stock], name: str, yes: bool) -> QuerySet[Stock]:
+        return stocks.filter(available=0) if yes else stocks.filter(available__gt=0)
+
+
+class ReservationFilter(FilterSet):
+    """The query parameters of ``GET /reservations``."""
+
+    ticket_id = WholeNumberFilter("ticket_id")
+    status = ChoiceFilter(choices=Status.choices)
+    buyer_id = CharFilter(max_length=ID_LENGTH_MAX)
+    order_id = UUIDFilter()
+    overdue = BooleanFilter(method="filter_overdue", label="RESERVED, and past its expires_at")
+    created_after = IsoDateTimeFilter(
+        "created_at", "gte", validators=[validate_year], label="at or after"
+    )
+    created_before = IsoDateTimeFilter(
+        "created_at", "lt", validators=[validate_year], label="before"
+    )
+
+    class Meta:
+        model = Reservation
+        fields: Sequence[str] = ()
+
+    def filter_overdue(
+        self, reservations: QuerySet[Reservation], name: str, yes: bool
+    ) -> QuerySet[Reservation]:
+        overdue = {"status": Status.RESERVED, "expires_at__lt": timezone.now()}
+        return reservations.filter(**overdue) if yes else reservations.exclude(**overdue)
+
+
+class MovementFilter(FilterSet):
+    """The query parameters of ``GET /stocks/{ticket_id}/movements``."""
+
+    up_to = WholeNumberFilter("seq", "lte", "up to and with this seq")
+    kind = ChoiceFilter(choices=StockMovement.Kind.choices)
+    reservation_id = CharFilter(max_length=ID_LENGTH_MAX)
+
+    class Meta:
+        model = StockMovement
+        fields: Sequence[str] = ()
