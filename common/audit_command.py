@@ -8,6 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from common.databases import unhurried
+
 
 class AuditCommand(BaseCommand):
     """Prints what ``audit()`` returns ({service, checks, facts}); exits 1 on a violation.
@@ -22,7 +24,8 @@ class AuditCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="checks and facts as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        result = type(self).audit()
+        with unhurried():
+            result = type(self).audit()
         if options["json"]:
             self.stdout.write(json.dumps(result))
             return

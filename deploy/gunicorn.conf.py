@@ -38,7 +38,14 @@ loglevel = os.environ.get("GUNICORN_LOG_LEVEL", "warning")
 
 
 def when_ready(server: object) -> None:
-    """Keep what was loaded out of garbage collection, so that the workers go on sharing it."""
+    """Start on no database that would forget; keep what was loaded out of garbage collection, so
+    that the workers go on sharing it."""
+    from django.conf import settings
+
+    if settings.DATABASES:
+        from common.durability import require_durable
+
+        require_durable()
     gc.collect()
     gc.freeze()
 

@@ -225,7 +225,7 @@ def test_a_connection_that_is_killed_is_replaced(rows):
 def test_mysql_is_set_up_as_correctness_wants_it():
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@tx_isolation, @@innodb_lock_wait_timeout, @@character_set_client")
-        assert cursor.fetchone() == ("READ-COMMITTED", 2, "utf8mb4")
+        assert cursor.fetchone() == ("READ-COMMITTED", 1, "utf8mb4")
         cursor.execute("SELECT @@sql_mode")
         assert "STRICT_TRANS_TABLES" in cursor.fetchone()[0]
 
