@@ -7,10 +7,11 @@ its state is only ever judged by the UPDATE.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
-from django.db.models import Q
+from django.db import connection
 from django.utils import timezone
 
 from common.errors import Problem, Unavailable
@@ -29,8 +30,6 @@ from services.inventory.entries import (
 )
 from services.inventory.models import Reservation
 from services.inventory.states import EXPIRED, TRANSITIONS, refusal_code
-
-T = TypeVar("T")
 
 # Each round somebody else has decided one of the reservations, so a few are plenty.
 ROUNDS_MAX = 10
@@ -55,15 +54,15 @@ def decide(
     ``known``: what was read of them a moment ago, which saves reading it again.
     """
     ids = {one for decision in decisions for one in decision.reservation_ids}
-
-    def round_of(number: int) -> list[Answers]:
-        found = known if known is not None and number == 0 else states_of(ids)
-        told, moves = _plan(call, decisions, found)
-        if moves:
-            in_transaction(lambda: _move(call, moves))
-        return told
-
-    return _until_unmoved(round_of)
+    for _ in range(ROUNDS_MAX):
+        told, moves = _plan(call, decisions, states_of(ids) if known is None else known)
+        try:
+            if moves:
+                in_transaction(partial(_move, call, moves))
+            return told
+        except _MovedMeanwhile:
+            known = None
+    raise Unavailable("contended", "Others decide the same reservations; try again.")
 
 
 def foregone(call: str, decision: Decision, found: dict[str, State]) -> Answers:
@@ -72,22 +71,27 @@ def foregone(call: str, decision: Decision, found: dict[str, State]) -> Answers:
     return {} if moves else told
 
 
-def expire(reservation_ids: Iterable[str]) -> int:
-    """Give back those of the holds that are overdue and still RESERVED; return how many."""
-    ids = list(reservation_ids)
+def expire(*, limit: int, only: str | None = None) -> int:
+    """Give back up to ``limit`` of the overdue holds, the oldest first; return how many.
 
-    def round_of(number: int) -> int:
-        now = timezone.now()
+    What another worker has claimed, or a caller decides at this moment, is passed over.
+    """
+    step = TRANSITIONS["expire"]
+
+    def work() -> int:
+        overdue = Reservation.objects.filter(status=step.source, expires_at__lt=timezone.now())
+        mine = overdue if only is None else overdue.filter(pk=only)
+        skip = connection.features.has_select_for_update_skip_locked
+        rows = mine.order_by("expires_at").select_for_update(skip_locked=skip)[:limit]
         due = [
-            (state._replace(status=TRANSITIONS["expire"].target, reason=EXPIRED), "expiry")
-            for state in states_of(ids).values()
-            if state.status == TRANSITIONS["expire"].source and state.expires_at < now
+            (State(*row)._replace(status=step.target, reason=EXPIRED), "expiry")
+            for row in rows.values_list(*State._fields)
         ]
         if due:
-            in_transaction(lambda: _move("expire", due, condition=Q(expires_at__lt=now)))
+            _move("expire", due)
         return len(due)
 
-    return _until_unmoved(round_of)
+    return in_transaction(work)
 
 
 def refused(call: str, state: State) -> Outcome:
@@ -98,15 +102,6 @@ def refused(call: str, state: State) -> Outcome:
         f"Reservation {state.reservation_id} is {state.status}; it cannot {call}.",
     )
     return Outcome(state, problem)
-
-
-def _until_unmoved(round_of: Callable[[int], T]) -> T:
-    for number in range(ROUNDS_MAX):
-        try:
-            return round_of(number)
-        except _MovedMeanwhile:
-            continue
-    raise Unavailable("contended", "Others decide the same reservations; try again.")
 
 
 def _plan(
@@ -130,14 +125,12 @@ def _plan(
     return told, moves
 
 
-def _move(call: str, moves: Sequence[tuple[State, str]], condition: Q | None = None) -> None:
+def _move(call: str, moves: Sequence[tuple[State, str]]) -> None:
     """Apply the transition to reservations, limits, stock and ledger, in this order."""
     step = TRANSITIONS[call]
     states = [state for state, _ in moves]
-    where = Reservation.objects.filter(
-        condition or Q(), pk__in=sorted(state.reservation_id for state in states)
-    )
-    won = where.filter(status=step.source).update(
+    ids = sorted(state.reservation_id for state in states)
+    won = Reservation.objects.filter(pk__in=ids, status=step.source).update(
         status=step.target, reason=states[0].reason, updated_at=timezone.now()
     )
     if won != len(states):

@@ -79,7 +79,7 @@ def test_a_hold_found_overdue_but_decided_since_is_left_alone(order, tickets):
     make_overdue("r")
     order.commit("r")
 
-    assert deciding.expire(["r", "nobody"]) == 0
+    assert deciding.expire(limit=10) == 0
     assert counters() == (3, 0, 2)
 
 
@@ -87,7 +87,7 @@ def test_a_hold_that_is_not_overdue_cannot_be_expired_by_mistake(order, tickets)
     tickets(5)
     order.reserve("r", quantity=2)
 
-    assert deciding.expire(["r"]) == 0
+    assert deciding.expire(limit=10, only="r") == 0
     assert status_of("r") == "RESERVED"
 
 
