@@ -42,6 +42,34 @@ def losing_the_answer_to_a_commit(of_table: str) -> Iterator[list[str]]:
 
 
 @contextmanager
+def failing_commit(number: int, *, done: bool) -> Iterator[list[str]]:
+    """Let the ``number``-th COMMIT from here look failed, whether it is done or not.
+
+    Yields a list that is filled once it has come to that.
+    """
+    connection = connections["default"]
+    commit = connection._commit
+    count = 0
+    failed: list[str] = []
+
+    def commit_and_fail() -> None:
+        nonlocal count
+        count += 1
+        if count != number:
+            commit()
+            return
+        failed.append("COMMIT")
+        if done:
+            commit()
+        else:
+            connection.close()
+        raise OperationalError(2013, "Lost connection to server during query")
+
+    with patch.object(connection, "_commit", commit_and_fail):
+        yield failed
+
+
+@contextmanager
 def failing_statement(number: int, code: int) -> Iterator[list[str]]:
     """Let the ``number``-th statement from here fail once, with an error of MySQL's.
 

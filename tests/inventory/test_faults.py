@@ -13,7 +13,12 @@ from common import transactions
 from common.events.models import OutboxEvent
 from services.inventory import expiry
 from services.inventory.models import Reservation, Stock, StockMovement
-from tests.common.faults import database_away, failing_statement, losing_the_answer_to_a_commit
+from tests.common.faults import (
+    database_away,
+    failing_commit,
+    failing_statement,
+    losing_the_answer_to_a_commit,
+)
 from tests.inventory.books import counters, make_overdue, status_of, violations
 from tests.inventory.driver import decide_group, entry, reserve_group
 
@@ -23,6 +28,14 @@ STATEMENTS_MAX = 60
 TICKETS = (10, 10)
 GROUP = reserve_group(
     entry("a", 2, 2, buyer_id="ann", buyer_limit=5), entry("b", 1, 3, buyer_id="ann", buyer_limit=5)
+)
+# New, sent before, refused for the stock, refused for the limit, and one more id of the first.
+SEVERAL = (
+    reserve_group(entry("c", 1, 1)),
+    GROUP,
+    reserve_group(entry("d", 1, 99), entry("e", 2, 1)),
+    reserve_group(entry("f", 2, 1, buyer_id="ann", buyer_limit=2)),
+    reserve_group(entry("c", 1, 1), entry("g", 1, 2), entry("h", 2, 1)),
 )
 TOO_MUCH = reserve_group(entry("a", 1, 2), entry("b", 2, 99))
 
@@ -40,6 +53,12 @@ CALLS = {
         lambda order, admin: order.batch(TOO_MUCH),
         ((10, 0, 0), (10, 0, 0)),
         2,
+    ),
+    "reserve several groups": (
+        lambda order, admin: order.batch(GROUP),
+        lambda order, admin: order.batch(*SEVERAL),
+        ((4, 6, 0), (7, 3, 0)),
+        6,
     ),
     "replay": (
         lambda order, admin: order.batch(GROUP),
@@ -97,7 +116,9 @@ def repeat_until_answered(call):
     raise AssertionError("503 again and again")
 
 
-@pytest.mark.parametrize("code", [1213, 2006], ids=["deadlock", "connection lost"])
+@pytest.mark.parametrize(
+    "code", [1205, 1213, 2013], ids=["lock wait timeout", "deadlock", "connection lost"]
+)
 @pytest.mark.parametrize("name", CALLS)
 def test_whichever_statement_fails_the_call_is_done_once(name, code, order, admin, tickets):
     before, call, books, lines = CALLS[name]
@@ -118,6 +139,29 @@ def test_whichever_statement_fails_the_call_is_done_once(name, code, order, admi
             return
         reset()
     raise AssertionError("the call has more statements than this test can try")
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+@pytest.mark.parametrize("name", CALLS)
+def test_whichever_commit_gets_no_answer_the_call_is_done_once(name, done, order, admin, tickets):
+    before, call, books, lines = CALLS[name]
+    for number in range(1, STATEMENTS_MAX):
+        tickets(*TICKETS)
+        before(order, admin)
+        written = StockMovement.objects.count()
+
+        with failing_commit(number, done=done) as failed:
+            answer = repeat_until_answered(lambda: call(order, admin))
+
+        assert answer.status < 300
+        assert (counters(1), counters(2)) == books
+        # Setting the same total again is allowed, and says so in the ledger.
+        assert StockMovement.objects.count() - written in (lines, lines + (name == "set"))
+        assert violations() == []
+        if not failed:
+            return
+        reset()
+    raise AssertionError("the call has more transactions than this test can try")
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -12,7 +12,14 @@ import pytest
 
 from services.inventory import expiry
 from tests.inventory.books import counters, ledger_of, make_overdue, status_of, violations
-from tests.inventory.driver import Caller
+from tests.inventory.driver import (
+    RESERVATIONS,
+    Answer,
+    Caller,
+    decide_group,
+    entry,
+    reserve_group,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,6 +59,12 @@ CELLS = {
     ("FAILED", "reserve too many"): (409, "insufficient_stock", "FAILED"),
     ("FAILED", "commit"): (409, "reservation_failed", "FAILED"),
     ("FAILED", "release"): (409, "reservation_failed", "FAILED"),
+    (None, "extend"): (404, "reservation_not_found", None),
+    ("RESERVED", "extend"): (200, None, "RESERVED"),
+    ("COMMITTED", "extend"): (409, "reservation_already_committed", "COMMITTED"),
+    ("RELEASED", "extend"): (409, "reservation_already_released", "RELEASED"),
+    ("EXPIRED", "extend"): (409, "reservation_expired", "EXPIRED"),
+    ("FAILED", "extend"): (409, "reservation_failed", "FAILED"),
 }
 OTHER_FIELDS = {
     "ticket": {"ticket_id": 2},
@@ -65,18 +78,30 @@ OTHER_FIELDS = {
 STORED = [state for state in BOOKS if state]
 
 
-@pytest.fixture
-def call(order: Caller, tickets: Callable[..., None]) -> Callable[..., object]:
+@pytest.fixture(params=["single", "batch"])
+def call(
+    request: pytest.FixtureRequest, order: Caller, tickets: Callable[..., None]
+) -> Callable[..., object]:
     """Return what performs a call of the table on reservation ``r`` (or another id)."""
     tickets(TOTAL, TOTAL)
 
+    def single(name: str, reservation_id: str, fields: dict[str, object]) -> Answer:
+        if name == "reserve":
+            return order.reserve(reservation_id, **fields)
+        return order.call("POST", f"{RESERVATIONS}/{reservation_id}/{name}")
+
+    def batch(name: str, reservation_id: str, fields: dict[str, object]) -> Answer:
+        if name == "reserve":
+            answer = order.batch(reserve_group(entry(reservation_id, **fields)))
+        else:
+            answer = order.batch(decide_group(name, reservation_id))
+        [told] = answer.body["groups"][0]["entries"]
+        return Answer(told["status"], told["error"] or told["reservation"], answer.headers)
+
     def perform(name: str, reservation_id: str = "r", **changed: object) -> object:
-        if name == "commit":
-            return order.commit(reservation_id)
-        if name == "release":
-            return order.release(reservation_id)
+        send = single if request.param == "single" else batch
         fields = {**FIELDS, **({"quantity": TOTAL + 1} if name == "reserve too many" else {})}
-        return order.reserve(reservation_id, **{**fields, **changed})
+        return send(name.split()[0], reservation_id, {**fields, **changed})
 
     return perform
 
@@ -156,7 +181,7 @@ def test_limit_and_ttl_are_not_part_of_the_comparison(state, call):
 
 
 @pytest.mark.parametrize("state", STORED)
-@pytest.mark.parametrize("name", ["commit", "release"])
+@pytest.mark.parametrize("name", ["commit", "release", "extend"])
 def test_another_id_is_unknown_whatever_this_one_is(state, name, call):
     bring_to(state, call)
 
