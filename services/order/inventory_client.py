@@ -84,6 +84,11 @@ def release(reservation_ids: Sequence[str]) -> list[Entry]:
     return [answer[0] for answer in answers]
 
 
+def extend(reservation_ids: Sequence[str]) -> list[Entry]:
+    """Ask for more time for holds, each by itself; repeating it gives no more."""
+    return _batch("extend", [_named(reservation_ids)])[0]
+
+
 def holds(
     *, created_before: datetime, after: str | None, limit: int
 ) -> tuple[list[OrphanSuspect], str | None]:

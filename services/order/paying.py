@@ -77,6 +77,7 @@ def book(payment: Payment, outcome: Outcome, reference: str) -> bool:
     if outcome is Outcome.PENDING:
         waiting = Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED)
         waiting.update(provider_reference=reference, due_at=None)
+        saga.extend_holds(payment.order_id)
     elif outcome is Outcome.DECLINED:
         payments.apply(payment.pk, "decline", provider_reference=reference)
     elif in_transaction(lambda: _capture(payment, reference)):

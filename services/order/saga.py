@@ -98,6 +98,26 @@ def advance_if_possible(order: Order) -> Order:
         return Order.objects.get(pk=order.pk)
 
 
+def extend_holds(order_id: UUID) -> None:
+    """Ask inventory for more time while a payment is pending, and give the order the same.
+
+    Without an answer, or where inventory extends nothing, all stays as it is: a hold that lapses
+    before the money comes is refunded.
+    """
+    order = Order.objects.get(pk=order_id)
+    try:
+        entries = inventory_client.extend(_reservation_ids(order))
+    except Unavailable as error:
+        log.warning("holds not extended", order_id=str(order_id), reason=str(error))
+        return
+    ends = [entry.expires_at for entry in entries if entry.expires_at and not entry.code]
+    if len(ends) == len(entries):
+        expires_at = min(ends)
+        Order.objects.filter(pk=order_id, status=OrderStatus.AWAITING_PAYMENT).update(
+            expires_at=expires_at, due_at=overdue_at(expires_at)
+        )
+
+
 def overdue_at(expires_at: datetime) -> datetime:
     """Return when the sweeper looks after an order that awaits its payment."""
     return expires_at + EXPIRY_GRACE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -10,10 +11,12 @@ import urllib3
 from rest_framework.test import APIClient
 
 from common.events.models import OutboxEvent
+from services.order import inventory_client, saga
 from services.order.models import Order, Payment
 from services.order.providers import sandbox
 from services.order.providers.base import Outcome
 from tests.common.concurrency import times, together
+from tests.order.conftest import NOWHERE
 from tests.order.driver import make_overdue, violations
 
 pytestmark = pytest.mark.django_db
@@ -166,6 +169,31 @@ def test_a_payment_that_comes_later_waits_for_its_webhook(
     assert ann.payment(str(pending.pk)).body == settled.body
     assert ann.order(order_id).body["status"] == "CONFIRMED"
     assert inventory.statuses(order_id) == ["COMMITTED"]
+
+
+def test_a_payment_that_comes_later_gets_the_order_and_its_holds_more_time_once(
+    transactional_db, ann, order_id, settings
+):
+    first = Order.objects.get().expires_at
+    for key in ("p", "p", "q"):
+        assert ann.pay(order_id, "sandbox_later", key).status == 200
+
+    order = Order.objects.get()
+    assert order.expires_at == first + timedelta(seconds=settings.HOLD_EXTENSION_SECONDS)
+    assert order.due_at == saga.overdue_at(order.expires_at)
+    [entry] = inventory_client.extend([item.pk for item in order.items.all()])
+    assert entry.expires_at == order.expires_at, "inventory says the same, and gives no more"
+
+
+def test_a_payment_that_comes_later_is_taken_also_when_inventory_does_not_answer(
+    transactional_db, ann, order_id, settings
+):
+    settings.INVENTORY_URL = NOWHERE
+    first = Order.objects.get().expires_at
+
+    assert ann.pay(order_id, "sandbox_later").body["payment"]["status"] == "CREATED"
+
+    assert Order.objects.get().expires_at == first
 
 
 def test_a_payment_declined_later_leaves_the_order_to_be_paid(
