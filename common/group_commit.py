@@ -106,7 +106,7 @@ class GroupCommit(Generic[Entry, Answer]):
             leader = queue[0]
             while queue and (size := size - len(queue[0].entries)) >= 0:
                 leader.batch.append(queue.popleft())
-        leader.wake.release()
+            leader.wake.release()  # not after the mutex: unwoken it could give up, and none leads
 
     def _outcomes(self, entries: list[Entry]) -> list[Answer | Exception]:
         try:

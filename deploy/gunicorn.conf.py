@@ -40,12 +40,9 @@ loglevel = os.environ.get("GUNICORN_LOG_LEVEL", "warning")
 def when_ready(server: object) -> None:
     """Start on no database that would forget; keep what was loaded out of garbage collection, so
     that the workers go on sharing it."""
-    from django.conf import settings
+    from common.durability import require_durable
 
-    if settings.DATABASES:
-        from common.durability import require_durable
-
-        require_durable()
+    require_durable()
     gc.collect()
     gc.freeze()
 

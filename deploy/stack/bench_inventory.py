@@ -13,12 +13,14 @@ import json
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from deploy.stack.api import Api
 from deploy.stack.errors import StackError
 from deploy.stack.load import Client, Reply
 from deploy.stack.measuring import Figure, Request, Workload, measure, table_of
@@ -28,6 +30,7 @@ from deploy.stack.terminal import end_progress, say, show_progress
 SECONDS, QUICK_SECONDS = 8.0, 3.0
 BATCH_ENTRIES, BATCH_CONNECTIONS = 256, 4
 TICKET_ID, HUGE_STOCK = 1, 1_000_000_000
+OVERDUE_HOLDS, EXPIRY_SECONDS_MAX = 10_000, 60.0
 BUYERS, BUYER_LIMIT = 1_000_000, 8
 RESERVATIONS = "/api/inventory/reservations"
 BATCH = "/internal/inventory/reservations:batch"
@@ -37,6 +40,7 @@ REFUSED, RESERVED = "an invalid body, refused", "reservations"
 IDLE, IDLE_ALONE = "reservations, one connection", "reservations, one connection, each alone"
 EACH_ALONE = "reservations, each alone"
 BATCHED, BATCHED_SQLITE = "reservations in batches of 256", "reservations in batches of 256, SQLite"
+EXPIRED = "overdue holds given back"
 PLAIN_SQLITE = "reservations, SQLite"
 
 # promise → (figure, in proportion to figure, at least); None: in itself
@@ -44,6 +48,7 @@ PROMISES: dict[str, tuple[str, str | None, float]] = {
     "group commit against each alone": (RESERVED, EACH_ALONE, 3.0),
     "a reservation against a refused body": (RESERVED, REFUSED, 0.6),
     "batch endpoint, MariaDB": (BATCHED, None, 8_000),
+    "10,000 overdue holds in 10 s": (EXPIRED, None, 1_000),
     "batch endpoint, SQLite": (BATCHED_SQLITE, None, 1_500),
 }
 
@@ -91,6 +96,9 @@ def _measure_system(
         for workload in workloads(stack):
             show_progress(f"Measuring: {workload.name} ...")
             figures.append(measure(stack.services["inventory"]["url"], workload, seconds))
+        if not env:
+            name = EXPIRED if database == "mysql" else f"{EXPIRED}, SQLite"
+            figures.append(_measure_expiry(stack, name))
         _require_right_books(stack)
     return figures
 
@@ -126,6 +134,32 @@ def _sqlite(stack: Stack) -> Iterator[Workload]:
     admin = [stack.api(stack.logins["admin"]["username"]).token]
     yield Workload(PLAIN_SQLITE, _reserve(), admin)
     yield _batched(stack, BATCHED_SQLITE)
+
+
+def _measure_expiry(stack: Stack, name: str) -> Figure:
+    """Let many holds run out while the loop rests, and see how fast it gives them back."""
+    show_progress(f"Measuring: {name} ...")
+    loops = "inventory-loops"
+    stack.stop_child(loops)
+    admin = stack.api(stack.logins["admin"]["username"])
+    stock = f"/api/inventory/stocks/{TICKET_ID}"
+    before = admin.get(stock).require(200)["reserved"]
+    ids = _fresh_ids()
+    token = stack.manage("order", "service_token", "inventory").stdout.strip()
+    service = Api(stack.services["inventory"]["url"], token)
+    while (held := admin.get(stock).require(200)["reserved"] - before) < OVERDUE_HOLDS:
+        entries = [{**_entry(*next(ids)), "ttl_seconds": 1} for _ in range(BATCH_ENTRIES)]
+        groups = [{"call": "reserve", "entries": [entry]} for entry in entries]
+        service.post(BATCH, {"groups": groups}).require(200)
+    time.sleep(1.5)
+    stack.start_child(loops)
+    started = time.monotonic()
+    while admin.get(stock).require(200)["reserved"] > before:
+        if time.monotonic() - started > EXPIRY_SECONDS_MAX:
+            return Figure(name, errors={"not given back": 1})
+        time.sleep(0.05)
+    seconds = time.monotonic() - started
+    return Figure(name, per_second=round(held / seconds, 1))
 
 
 def _batched(stack: Stack, name: str) -> Workload:
