@@ -38,7 +38,7 @@ OPTIONS = {
     "innodb-flush-log-at-trx-commit": "1",
     "transaction-isolation": "READ-COMMITTED",
     "character-set-server": "utf8mb4",
-    "innodb-lock-wait-timeout": "2",
+    "innodb-lock-wait-timeout": "1",
     "max-connections": "300",
     "skip-log-bin": None,
     "skip-name-resolve": None,

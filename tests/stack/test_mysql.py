@@ -78,7 +78,7 @@ def test_it_is_set_up_to_lose_nothing_and_to_wait_for_nobody(server):
     isolation = "tx_isolation" if server.is_mariadb else "transaction_isolation"
     wanted = {
         "innodb_flush_log_at_trx_commit": 1,
-        "innodb_lock_wait_timeout": 2,
+        "innodb_lock_wait_timeout": 1,
         "character_set_server": "utf8mb4",
         "skip_networking": 1,
         isolation: "READ-COMMITTED",
