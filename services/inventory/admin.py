@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
@@ -38,6 +39,14 @@ def label_of(ticket_id: int) -> str:
     """Return the catalog's name of a ticket, or its number when no name has arrived yet."""
     label = TicketLabel.objects.filter(ticket_id=ticket_id).first()
     return str(label) if label else f"Ticket #{ticket_id}"
+
+
+def link_to_ledger(text: str, **condition: object) -> str:
+    """Return a link to the lines of the ledger that meet the condition."""
+    url = reverse("admin:inventory_stockmovement_changelist")
+    return format_html(
+        '<a class="text-primary-600 underline" href="{}?{}">{}</a>', url, urlencode(condition), text
+    )
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -115,7 +124,7 @@ class StockAdmin(ModelAdmin):
     list_display = ("ticket", "total", "available", "reserved", "sold", "updated_at", "movements")
     readonly_fields = (
         *("ticket", "total", "available", "reserved", "sold", "version", "updated_at"),
-        *("ledger_says", "movements"),
+        *("recomputed", "movements"),
     )
     list_filter = (SoldOut,)
     search_fields = ("ticket_id",)
@@ -124,17 +133,16 @@ class StockAdmin(ModelAdmin):
     def ticket(self, obj: Stock) -> str:
         return label_of(obj.ticket_id)
 
-    @admin.display(description="ledger says")
-    def ledger_says(self, obj: Stock) -> str:
-        """Recompute the counters from the movements, as an auditor would."""
+    @admin.display(description="recomputed")
+    def recomputed(self, obj: Stock) -> str:
+        """Say what the counters are by the movements, as an auditor would."""
         counters = ledger.counters(obj.ticket_id)
         return ", ".join(f"{number} {name}" for name, number in counters.items())
 
     @admin.display(description="ledger")
     def movements(self, obj: Stock) -> str:
         """Link to the ticket's lines in the ledger."""
-        url = reverse("admin:inventory_stockmovement_changelist")
-        return format_html('<a href="{}?ticket_id={}">movements</a>', url, obj.ticket_id)
+        return link_to_ledger("movements", ticket_id=obj.ticket_id)
 
     def get_form(
         self, request: HttpRequest, obj: Stock | None = None, change: bool = False, **kwargs: Any
@@ -180,17 +188,19 @@ class ReservationAdmin(ReadOnlyAdmin):
     list_filter = ("status", "reason")
     search_fields = ("reservation_id", "ticket_id", "buyer_id")
     date_hierarchy = "created_at"
+    ordering = ("-created_at", "pk")
 
     @admin.display(description="ledger")
     def steps(self, obj: Reservation) -> str:
         """Link to the steps of this reservation in the ledger."""
-        url = reverse("admin:inventory_stockmovement_changelist")
-        return format_html('<a href="{}?reservation_id={}">steps</a>', url, obj.pk)
+        return link_to_ledger("steps", reservation_id=obj.pk)
 
 
 @admin.register(StockMovement)
 class StockMovementAdmin(ReadOnlyAdmin):
-    list_display = ("seq", "ticket_id", "kind", "quantity", "reservation_id", "actor", "at")
+    list_display = (
+        *("seq", "ticket_id", "kind", "quantity", "reservation_id", "reason", "actor", "at"),
+    )
     list_filter = ("kind",)
     search_fields = ("ticket_id", "reservation_id")
     ordering = ("-seq",)

@@ -259,3 +259,34 @@ def test_the_admins_local_shadow_has_no_password_of_its_own(admin_browser):
     assert (shadow.username, shadow.has_usable_password()) == ("root", False)
     # Nothing to edit here: auth owns who may do what.
     assert admin_browser.get(f"{HOME}auth/user/").status_code == 404
+
+
+def test_the_ledger_of_a_ticket_is_a_click_away_and_its_sum_is_shown(admin_browser, order, tickets):
+    tickets(10, 5)
+    order.reserve("r", quantity=3)
+    order.reserve("other", ticket_id=2)
+
+    page = admin_browser.get(f"{STOCK}1/change/").content.decode()
+
+    assert "10 total, 7 available, 3 reserved, 0 sold" in page
+    [link] = set(re.findall(r'href="([^"]*stockmovement/\?ticket_id=1)"', page))
+    lines = admin_browser.get(link).content.decode()
+    assert re.search(r"2\s+results", lines)
+    assert "initialise" in lines.lower()
+
+
+def test_the_steps_of_a_reservation_are_a_click_away(admin_browser, order, tickets):
+    tickets(10)
+    order.reserve("r", quantity=3)
+    order.commit("r")
+    page = admin_browser.get(f"{HOME}inventory/reservation/").content.decode()
+    [link] = set(re.findall(r'href="([^"]*stockmovement/\?reservation_id=r)"', page))
+    lines = admin_browser.get(link).content.decode()
+    assert re.search(r"2\s+results|2\s+stock movements", lines)
+
+
+@pytest.mark.parametrize(("choice", "found"), [("sold_out", 1), ("left", 2)])
+def test_stock_can_be_filtered_by_what_is_left(admin_browser, tickets, choice, found):
+    tickets(10, 0, 5)
+    page = admin_browser.get(f"{STOCK}?availability={choice}").content.decode()
+    assert f"{found} result" in page
