@@ -21,19 +21,19 @@ _COUNT_ON_CONFLICT = {
 Row = Sequence[Any]
 
 
-def inserter(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], None]:
+def inserter(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], object]:
     """Return what inserts rows of these columns; raises IntegrityError if a row exists."""
     return _Statement(model, columns).run
 
 
 def counter(
     model: type[Model], *, key: Sequence[str], column: str, sign: str
-) -> Callable[[Iterable[Row]], None]:
+) -> Callable[[Iterable[Row]], bool]:
     """Return what adds to (``sign="+"``) or takes from (``"-"``) a column of the rows named by
-    ``key``, inserting those that are missing. Rows are (*key, amount).
+    ``key``, inserting those that are missing. Rows are (*key, amount); no amount may be 0.
 
-    The rows stay locked to the end of the transaction. Give them in sorted order, or two
-    transactions may deadlock.
+    It returns True where the database says that all of them were missing. The rows stay locked to
+    the end of the transaction. Give them in sorted order, or two transactions may deadlock.
     """
     return _Statement(model, (*key, column), key=key, sign=sign).run
 
@@ -47,10 +47,10 @@ class _Statement:
         self._key, self._sign = key, sign
         self._sql: dict[str, str] = {}
 
-    def run(self, rows: Iterable[Row]) -> None:
+    def run(self, rows: Iterable[Row]) -> bool:
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
         if not columns:
-            return
+            return False
         for number, field in enumerate(self._fields):
             if isinstance(field, _CONVERTED):
                 columns[number] = _converted(field, columns[number])
@@ -59,6 +59,8 @@ class _Statement:
             self._sql[vendor] = self._statement(vendor)
         with connection.cursor() as cursor:
             cursor.executemany(self._sql[vendor], list(zip(*columns, strict=True)))
+            # MySQL counts an inserted row once and an updated one twice; SQLite each one once.
+            return vendor == "mysql" and cursor.rowcount == len(columns[0])
 
     def _statement(self, vendor: str) -> str:
         quote = connection.ops.quote_name

@@ -45,6 +45,9 @@ def when_ready(server: object) -> None:
     require_durable()
     gc.collect()
     gc.freeze()
+    # A batch makes thousands of small objects that live as long as its transaction: the usual
+    # threshold would have each of them looked at many times over.
+    gc.set_threshold(20_000, 10, 10)
 
 
 def pre_fork(server: object, worker: object) -> None:

@@ -41,7 +41,7 @@ def label_of(ticket_id: int) -> str:
     return str(label) if label else f"Ticket #{ticket_id}"
 
 
-def link_to_ledger(text: str, **condition: object) -> str:
+def link_to_ledger(text: str, **condition: str | int) -> str:
     """Return a link to the lines of the ledger that meet the condition."""
     url = reverse("admin:inventory_stockmovement_changelist")
     return format_html(

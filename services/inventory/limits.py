@@ -22,7 +22,10 @@ _take = bulk.counter(BuyerHold, key=_KEY, column="quantity", sign="-")
 
 def count(units: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:
     """Count units for their buyers and return what each held before. ``units`` is sorted."""
-    _add((*key, quantity) for key, quantity in units.items())
+    all_new = _add((*key, quantity) for key, quantity in units.items())
+    if all_new:
+        # Most of a crowd has bought nothing yet: that saves asking.
+        return dict.fromkeys(units, 0)
     return {key: now - units[key] for key, now in _counted(units).items()}
 
 

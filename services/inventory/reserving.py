@@ -80,6 +80,8 @@ def _from_known(group: Group, known: dict[str, State]) -> tuple[Answers, Group]:
 
     A group in which one was refused before reserves nothing new.
     """
+    if not known:
+        return {}, group
     told = {
         hold.reservation_id: _replay(hold, known[hold.reservation_id])
         for hold in group.holds
@@ -118,7 +120,8 @@ def _reserve_new(groups: Sequence[Group]) -> list[Answers]:
         {one: _outcome(states[one], refused) for one in _ids(group)}
         for group, refused in zip(groups, refusals, strict=True)
     ]
-    _record_refusals(told)
+    if any(refusals):
+        _record_refusals(told)
     ledger.record_reservations(
         ("refuse" if outcome.problem else "reserve", outcome.reservation, group.actor)
         for group, answers in zip(groups, told, strict=True)
