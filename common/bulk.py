@@ -22,7 +22,10 @@ Row = Sequence[Any]
 
 
 def inserter(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], object]:
-    """Return what inserts rows of these columns; raises IntegrityError if a row exists."""
+    """Return what inserts rows of these columns; raises IntegrityError if a row exists.
+
+    Belongs inside a transaction: drivers send many rows in several statements.
+    """
     return _Statement(model, columns).run
 
 
@@ -32,8 +35,9 @@ def counter(
     """Return what adds to (``sign="+"``) or takes from (``"-"``) a column of the rows named by
     ``key``, inserting those that are missing. Rows are (*key, amount); no amount may be 0.
 
-    It returns True where the database says that all of them were missing. The rows stay locked to
-    the end of the transaction. Give them in sorted order, or two transactions may deadlock.
+    Belongs inside a transaction, to whose end the rows stay locked: give them in sorted order, or
+    two transactions may deadlock. Rows to take from must exist, with enough in them. Returns True
+    where the database says that all of the rows were missing before.
     """
     return _Statement(model, (*key, column), key=key, sign=sign).run
 

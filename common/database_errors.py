@@ -38,9 +38,11 @@ _BY_NUMBER = {
         # too many connections (server, user), cannot connect, table full, disk full, statement out
         # of time (MariaDB, MySQL) or interrupted, read-only
         Meaning.UNAVAILABLE: (1040, 1203, 2002, 2003, 1114, 1021, 1969, 3024, 1317, 1290, 1836),
-        Meaning.DUPLICATE: (1062, 1586),
+        Meaning.DUPLICATE: (1062,),
         # unsigned out of range, value out of range, CHECK (MariaDB, MySQL)
         Meaning.FORBIDDEN: (1690, 1264, 4025, 3819),
+        # wrong date, wrong value: the driver calls them operational, but they are not
+        Meaning.OTHER: (1292, 1366),
     }.items()
     for number in numbers
 }

@@ -90,12 +90,12 @@ class GroupCommit(Generic[Entry, Answer]):
         try:
             outcomes = self._outcomes(entries)
         finally:
-            # First the next leader, then the answers: the database shall not wait for either.
-            self._pass_on(lane, size)
+            self._pass_on(lane, size)  # first of all: the database shall not wait for the answers
             told = iter(outcomes)
             for call in batch:
                 call.outcomes = [next(told) for _ in call.entries]
                 call.wake.release()
+            batch.clear()  # a call that has its own batch is garbage that nobody sees
 
     def _pass_on(self, lane: Hashable, size: int) -> None:
         with self._mutex:
@@ -110,7 +110,7 @@ class GroupCommit(Generic[Entry, Answer]):
 
     def _outcomes(self, entries: list[Entry]) -> list[Answer | Exception]:
         try:
-            return list(self._work(entries))
+            return [answer for answer, _ in zip(self._work(entries), entries, strict=True)]
         except Exception as error:
             half = len(entries) // 2
             if not half or is_outage(error):

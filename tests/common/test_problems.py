@@ -30,6 +30,8 @@ EXPECTED = {
     "database-away": (503, "database_unavailable"),
     "database-lost": (503, "database_unavailable"),
     "out-of-range": (400, "validation_error"),
+    "forbidden": (409, "conflict"),
+    "duplicate": (500, "internal_error"),
     "crash": (500, "internal_error"),
     "deep": (500, "internal_error"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path
 from rest_framework import exceptions, serializers
@@ -59,6 +59,8 @@ FAILURES = {
     "database-away": raises(OperationalError(2006, SECRET)),
     "database-lost": raises(InterfaceError(SECRET)),
     "out-of-range": raises(DataError(1264, SECRET)),
+    "forbidden": raises(IntegrityError(4025, SECRET)),
+    "duplicate": raises(IntegrityError(1062, SECRET)),
     "crash": raises(RuntimeError(SECRET)),
     "deep": raises(RecursionError(SECRET)),
 }
