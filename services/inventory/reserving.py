@@ -63,7 +63,7 @@ def reserve_groups(groups: Sequence[Group]) -> list[Answers]:
         except IntegrityError as error:
             # Some id exists: sent before, or by another process at this moment.
             learned = states_of(claimed)
-            if not learned or meaning_of(error) is not Meaning.DUPLICATE:
+            if learned.keys().isdisjoint(claimed) or meaning_of(error) is not Meaning.DUPLICATE:
                 raise
             known |= learned
             continue
