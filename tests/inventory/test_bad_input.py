@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from services.inventory.models import Reservation, Stock, StockMovement
-from tests.inventory.driver import BATCH, RESERVATIONS, STOCKS, entry
+from tests.inventory.driver import BATCH, RESERVATIONS, STOCKS, entry, reserve_group
 
 pytestmark = pytest.mark.django_db
 
@@ -289,16 +289,34 @@ def test_other_malformed_headers_do_no_harm(send, tickets, name, value):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", f"{STOCKS}/1"), ("PATCH", f"{STOCKS}/1"), ("GET", RESERVATIONS), ("PUT", BATCH)],
+    [
+        ("DELETE", f"{STOCKS}/1"),
+        ("PATCH", f"{STOCKS}/1"),
+        ("GET", f"{RESERVATIONS}/r/commit"),
+        ("PUT", BATCH),
+    ],
 )
 def test_another_method_is_refused(send, method, path):
     response = send(method, path, b"{}", as_admin=method in ("DELETE", "PATCH"))
     assert_problem(response, (405, "method_not_allowed"))
 
 
-def test_unknown_fields_change_nothing_of_what_is_reserved(order, tickets):
-    tickets(10)
-    answer = order.reserve("r", status="COMMITTED", expires_at="2099-01-01", reason="mine", sold=5)
-    assert (answer.status, answer.body["status"], answer.body["reason"]) == (201, "RESERVED", "")
-    assert not answer.body["expires_at"].startswith("2099")
-    assert order.stock().body["sold"] == 0
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize("name", ["status", "expires_at", "reason", "sold", "buyer_limt"])
+def test_a_field_that_is_not_known_is_refused_by_name(order, name):
+    """A limit that was misspelt must not be no limit, and a status is not for the caller to say."""
+    answer = order.reserve("r", **{name: 5})
+    assert (answer.status, answer.code) == (400, "validation_error")
+    assert [(one["field"], one["code"]) for one in answer.body["errors"]] == [
+        (name, "unknown_field")
+    ]
+    batch = order.batch(reserve_group(entry("fine"), entry("r", **{name: 5})))
+    assert (batch.status, batch.code) == (400, "validation_error")
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize("field", ["ticket_id", "quantity", "buyer_limit", "ttl_seconds"])
+@pytest.mark.parametrize("number", ["1", 1.0, True])
+def test_a_number_is_a_number_and_not_what_could_be_read_as_one(order, field, number):
+    answer = order.reserve(**{"reservation_id": "r", field: number})
+    assert (answer.status, answer.code) == (400, "validation_error")

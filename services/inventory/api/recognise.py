@@ -21,17 +21,23 @@ from services.inventory.api.serializers import (
     QUANTITY_MAX,
     TICKET_ID_MAX,
     TTL_SECONDS_MAX,
+    BatchSerializer,
     Call,
+    GroupSerializer,
+    ReserveSerializer,
 )
 from services.inventory.entries import Hold
 
 _is_id = re.compile(ID_PATTERN).match
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z").match
+_RESERVE_MEMBERS = frozenset(ReserveSerializer().fields)
+_GROUP_MEMBERS = frozenset(GroupSerializer().fields)
+_BATCH_MEMBERS = frozenset(BatchSerializer().fields)
 
 
 def hold_of(body: Any) -> Hold | None:
     """Return the hold that a reserve body asks for, None where the serializer has to look."""
-    if type(body) is not dict:
+    if type(body) is not dict or not body.keys() <= _RESERVE_MEMBERS:
         return None
     get: Callable[[str], Any] = body.get
     reservation_id, buyer_id, order_id = get("reservation_id"), get("buyer_id"), get("order_id")
@@ -60,7 +66,7 @@ def hold_of(body: Any) -> Hold | None:
 
 def calls_of(body: Any) -> list[Call] | None:
     """Return the calls that a batch body asks for, None where the serializer has to look."""
-    groups = body.get("groups") if type(body) is dict else None
+    groups = body["groups"] if type(body) is dict and body.keys() == _BATCH_MEMBERS else None
     if type(groups) is not list or not 0 < len(groups) <= CALL_ENTRIES_MAX:
         return None
     calls = [_call_of(group) for group in groups]
@@ -71,11 +77,12 @@ def calls_of(body: Any) -> list[Call] | None:
 
 
 def _call_of(group: Any) -> Call | None:
-    entries = group.get("entries") if type(group) is dict else None
+    known = type(group) is dict and group.keys() == _GROUP_MEMBERS
+    entries = group["entries"] if known else None
     if type(entries) is not list or not 0 < len(entries) <= GROUP_ENTRIES_MAX:
         return None
     # Commits and releases come one order at a time: their serializer is no matter.
-    holds = [hold_of(entry) for entry in entries] if group.get("call") == "reserve" else []
+    holds = [hold_of(entry) for entry in entries] if group["call"] == "reserve" else []
     ids = {hold.reservation_id for hold in holds if hold is not None}
     return Call("reserve", holds) if len(ids) == len(entries) else None
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from rest_framework import serializers
 
+from common.serializers import StrictSerializer, WholeNumberField
 from services.inventory.entries import Hold, Outcome, State
 from services.inventory.models import STOCK_MAX, Reservation, Stock, StockMovement
 
@@ -60,12 +61,12 @@ class MovementSerializer(serializers.ModelSerializer[StockMovement]):
         read_only_fields = fields
 
 
-class SetStockSerializer(serializers.Serializer[Any]):
-    total = serializers.IntegerField(min_value=0, max_value=STOCK_MAX)
+class SetStockSerializer(StrictSerializer):
+    total = WholeNumberField(min_value=0, max_value=STOCK_MAX)
 
 
-class AdjustStockSerializer(serializers.Serializer[Any]):
-    delta = serializers.IntegerField(min_value=-STOCK_MAX, max_value=STOCK_MAX)
+class AdjustStockSerializer(StrictSerializer):
+    delta = WholeNumberField(min_value=-STOCK_MAX, max_value=STOCK_MAX)
 
     def validate_delta(self, delta: int) -> int:
         if delta == 0:
@@ -73,16 +74,16 @@ class AdjustStockSerializer(serializers.Serializer[Any]):
         return delta
 
 
-class ReserveSerializer(serializers.Serializer[Any]):
+class ReserveSerializer(StrictSerializer):
     reservation_id = IdField()
-    ticket_id = serializers.IntegerField(min_value=1, max_value=TICKET_ID_MAX)
-    quantity = serializers.IntegerField(min_value=1, max_value=QUANTITY_MAX)
+    ticket_id = WholeNumberField(min_value=1, max_value=TICKET_ID_MAX)
+    quantity = WholeNumberField(min_value=1, max_value=QUANTITY_MAX)
     order_id = UUIDTextField(required=False, allow_null=True)
     buyer_id = IdField(required=False, allow_null=True)
-    buyer_limit = serializers.IntegerField(
+    buyer_limit = WholeNumberField(
         min_value=1, max_value=LIMIT_MAX, required=False, allow_null=True
     )
-    ttl_seconds = serializers.IntegerField(
+    ttl_seconds = WholeNumberField(
         min_value=1, max_value=TTL_SECONDS_MAX, required=False, allow_null=True
     )
 
@@ -152,11 +153,11 @@ class ReservationDetailSerializer(ReservationSerializer):
         read_only_fields = fields  # type: ignore[assignment]
 
 
-class DecideEntrySerializer(serializers.Serializer[Any]):
+class DecideEntrySerializer(StrictSerializer):
     reservation_id = IdField()
 
 
-class GroupSerializer(serializers.Serializer[Any]):
+class GroupSerializer(StrictSerializer):
     """One all-or-nothing group of a batch; entries have the shape that their call wants."""
 
     call = serializers.ChoiceField(choices=["reserve", "commit", "release", "extend"])
@@ -175,7 +176,7 @@ class GroupSerializer(serializers.Serializer[Any]):
         return {"call": attrs["call"], "entries": entries.validated_data}
 
 
-class BatchSerializer(serializers.Serializer[Any]):
+class BatchSerializer(StrictSerializer):
     groups = GroupSerializer(many=True, allow_empty=False)
 
     def validate_groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,33 +6,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from common.serializers import StrictSerializer, WholeNumberField
 from services.order.providers.registry import methods
 from services.order.states import OrderStatus, PaymentStatus
 
 ITEMS_MAX = 20
 QUANTITY_MAX = 10_000
 TICKET_ID_MAX = 10**18 - 1
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses members it does not know: a body that names a price or a status is a mistake."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict):
-            unknown = sorted(set(data) - set(self.fields))
-            if unknown:
-                refusal = serializers.ErrorDetail("This field is not allowed.", "unknown_field")
-                raise serializers.ValidationError({name: [refusal] for name in unknown})
-        return super().to_internal_value(data)
-
-
-class WholeNumberField(serializers.IntegerField):
-    """A JSON number without a fraction; not a string, not true."""
-
-    def to_internal_value(self, data: Any) -> int:
-        if not isinstance(data, int) or isinstance(data, bool):
-            self.fail("invalid")
-        return super().to_internal_value(data)
 
 
 class LineSerializer(StrictSerializer):
