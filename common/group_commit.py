@@ -1,13 +1,13 @@
 """Group commit: requests of one process that wait at the same moment share one transaction.
 
-Leader and followers, as in the logs of databases (Gawlick and Kinkade, IMS Fast Path, 1985): who
-finds a lane idle leads it, works, and makes the first of those who have gathered meanwhile the next
-leader. No timer: an idle lane adds no wait. Lanes are independent: one that stalls stops no other.
+As in the logs of databases (Gawlick and Kinkade, IMS Fast Path, 1985): who finds a lane idle leads
+it, works, and makes the first of those who have come meanwhile the next leader. There is no timer.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
@@ -24,7 +24,8 @@ Entry = TypeVar("Entry")
 Answer = TypeVar("Answer")
 
 QUEUE_MAX = 256  # callers in one lane: more than a process has threads, so a backstop
-WAIT_SECONDS_MAX = 5.0  # for a turn, and then for its end: each shorter than nginx waits (8 s)
+WAIT_SECONDS_MAX = 1.5  # for a turn, and then for its end: together less than a caller waits
+STALL_SECONDS = 0.5  # a batch takes a fraction of it: behind one that does not, nobody else waits
 
 
 class _Call(Generic[Entry, Answer]):
@@ -45,13 +46,12 @@ class GroupCommit(Generic[Entry, Answer]):
     def __init__(self, work: Callable[[list[Entry]], Sequence[Answer]]) -> None:
         self._work, self._mutex = work, threading.Lock()
         self._lanes: dict[Hashable, deque[_Call[Entry, Answer]]] = {}  # those led; who waits
+        self._begun: dict[Hashable, float] = {}  # when the batch that runs in a lane began
 
     def submit(self, lane: Hashable, entries: Sequence[Entry]) -> list[Answer | Exception]:
-        """Have the entries worked on; return for each its answer, or the exception it met.
-
-        An outage of the database concerns the whole batch, whose fate is then not known; any other
-        exception the entry that causes it. Raises Unavailable where too many wait, or too long.
-        """
+        """Have the entries worked on; return for each its answer, or the exception it met: an
+        outage is its whole batch's, whose fate is then not known, any other one an entry's own.
+        Raises Unavailable where too many wait, too long, or behind a batch that stalls."""
         size: int = settings.GROUP_COMMIT_MAX_BATCH
         # A caller's own transaction must not carry, or roll back, what others have sent.
         if size == 1 or connection.in_atomic_block:
@@ -70,30 +70,29 @@ class GroupCommit(Generic[Entry, Answer]):
         with self._mutex:
             queue = self._lanes.get(lane)
             if queue is None:
-                self._lanes[lane], call.batch = deque(), [call]
+                self._lanes[lane], self._begun[lane] = deque(), time.monotonic()
+                call.batch = [call]
                 return
-            if len(queue) >= QUEUE_MAX:
+            if len(queue) >= QUEUE_MAX or time.monotonic() - self._begun[lane] > STALL_SECONDS:
                 raise Unavailable("overloaded", "Too many wait for this already; try again.")
             queue.append(call)
         if not call.wake.acquire(timeout=WAIT_SECONDS_MAX):
             with self._mutex:
-                if call in queue:
+                if queued := call in queue:
                     queue.remove(call)
-                    raise Unavailable("overloaded", "Too many were served before; try again.")
-            if not call.wake.acquire(timeout=WAIT_SECONDS_MAX):
-                raise Unavailable("database_unavailable", "No answer in time; try again.")
+            if queued or not call.wake.acquire(timeout=WAIT_SECONDS_MAX):
+                raise Unavailable("overloaded", "No answer in time; try again.")
 
     def _lead(self, lane: Hashable, batch: list[_Call[Entry, Answer]], size: int) -> None:
         entries = [entry for call in batch for entry in call.entries]
-        interrupted = Unavailable("interrupted", "The work was interrupted; try again.")
-        outcomes: list[Answer | Exception] = [interrupted for _ in entries]
+        told: list[Answer | Exception] = [Unavailable("interrupted", "Try again.")] * len(entries)
         try:
-            outcomes = self._outcomes(entries)
+            told = self._outcomes(entries)
         finally:
             self._pass_on(lane, size)  # first of all: the database shall not wait for the answers
-            told = iter(outcomes)
+            outcomes = iter(told)
             for call in batch:
-                call.outcomes = [next(told) for _ in call.entries]
+                call.outcomes = [next(outcomes) for _ in call.entries]
                 call.wake.release()
             batch.clear()  # a call that has its own batch is garbage that nobody sees
 
@@ -101,8 +100,9 @@ class GroupCommit(Generic[Entry, Answer]):
         with self._mutex:
             queue = self._lanes[lane]
             if not queue:
-                del self._lanes[lane]
+                del self._lanes[lane], self._begun[lane]
                 return
+            self._begun[lane] = time.monotonic()
             leader = queue[0]
             while queue and (size := size - len(queue[0].entries)) >= 0:
                 leader.batch.append(queue.popleft())
@@ -113,7 +113,7 @@ class GroupCommit(Generic[Entry, Answer]):
             return [answer for answer, _ in zip(self._work(entries), entries, strict=True)]
         except Exception as error:
             half = len(entries) // 2
+            log.warning("batch failed", size=len(entries), error=str(error))
             if not half or is_outage(error):
                 return [error] * len(entries)
-            log.warning("batch failed; halving it", size=len(entries), error=str(error))
         return self._outcomes(entries[:half]) + self._outcomes(entries[half:])

@@ -14,7 +14,8 @@ from common.request_id import HEADER, current_request_id
 from common.tokens import service_token
 
 CONNECT_TIMEOUT_SECONDS = 0.5
-READ_TIMEOUT_SECONDS = 2.0
+# Longer than a service may take to say what is wrong: see the ladder in common.databases.
+READ_TIMEOUT_SECONDS = 3.5
 POOL_SIZE = 32
 
 _pool = urllib3.PoolManager(num_pools=8, maxsize=POOL_SIZE, block=False, retries=False)

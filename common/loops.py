@@ -15,6 +15,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import close_old_connections, connections
 from django.utils.module_loading import import_string
 
+from common.durability import require_durable
+
 log = structlog.get_logger(__name__)
 
 BACKOFF_SECONDS_MAX = 5.0
@@ -48,7 +50,11 @@ def run_loop(loop: Loop, stop: threading.Event) -> None:
 
 
 def run_until_signal(loops: Sequence[Loop]) -> None:
-    """Run each loop in a thread of its own until SIGTERM or SIGINT, then let the steps finish."""
+    """Run each loop in a thread of its own until SIGTERM or SIGINT, then let the steps finish.
+
+    Raises ImproperlyConfigured on a database that would forget.
+    """
+    require_durable()
     stop = threading.Event()
 
     def on_signal(signum: int, frame: FrameType | None) -> None:

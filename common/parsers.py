@@ -17,8 +17,8 @@ from rest_framework.renderers import JSONRenderer
 from common.errors import Problem
 
 MAX_DEPTH = 32
-# A string that does not end is no JSON either way.
-_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Possessive, and content with a string that does not end: nothing is looked at twice.
+_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 

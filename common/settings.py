@@ -72,6 +72,11 @@ GROUP_COMMIT_MAX_BATCH = max(1, env.int("GROUP_COMMIT_MAX_BATCH", default=256))
 HOLD_TTL_SECONDS = env.int("HOLD_TTL_SECONDS", default=600)
 # How much longer a hold may last while its payment is pending, once; 0: not at all.
 HOLD_EXTENSION_SECONDS = env.int("HOLD_EXTENSION_SECONDS", default=300)
+HOLD_SECONDS_MAX = 86_400
+if not 0 < HOLD_TTL_SECONDS <= HOLD_SECONDS_MAX >= HOLD_EXTENSION_SECONDS >= 0:
+    raise ImproperlyConfigured(
+        f"HOLD_TTL_SECONDS is 1 to {HOLD_SECONDS_MAX} and HOLD_EXTENSION_SECONDS 0 to as many"
+    )
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=15)
 LIMIT_EXEMPT_IPS = frozenset(env.list("LIMIT_EXEMPT_IPS", default=[]))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
@@ -138,7 +139,7 @@ class _Verified(NamedTuple):
 # the dearest part of a small one. Whether the key is still trusted and the time not over is asked
 # every time.
 VERIFIED_MAX = 10_000
-_verified: dict[tuple[str, str], _Verified] = {}
+_verified: OrderedDict[tuple[str, str], _Verified] = OrderedDict()
 
 
 def principal_from(raw: str) -> Principal:
@@ -157,7 +158,7 @@ def principal_from(raw: str) -> Principal:
         raise TokenError("Token is invalid")
     principal, claims = _principal_and_claims(raw, public)
     if len(_verified) >= VERIFIED_MAX:
-        _verified.clear()
+        _verified.popitem(last=False)
     ends_at = claims["exp"] + CLOCK_LEEWAY.total_seconds()
     _verified[settings.SERVICE, raw] = _Verified(principal, public.kid, public.issuer, ends_at)
     return principal

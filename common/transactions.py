@@ -16,8 +16,8 @@ from common.database_errors import Meaning, meaning_of
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
-# No new attempt after this long: who waits for the answer (nginx: 8 s) would not hear it any more.
-ATTEMPTS_SECONDS_MAX = 4.0
+# No new attempt after this long, so that the last one ends before the caller stops waiting.
+ATTEMPTS_SECONDS_MAX = 1.2
 
 # SQLite has one writer, and those who wait for it poll: a crowd of threads would starve itself.
 # One thread of a process at a time goes to the file; the others stand in line here.

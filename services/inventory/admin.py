@@ -20,10 +20,9 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from common.errors import Problem
-from services.inventory import ledger, stock
+from services.inventory import stock
 from services.inventory.models import (
     STOCK_MAX,
-    BuyerHold,
     Reservation,
     Stock,
     StockMovement,
@@ -41,16 +40,18 @@ def label_of(ticket_id: int) -> str:
     return str(label) if label else f"Ticket #{ticket_id}"
 
 
-def link_to_ledger(text: str, **condition: str | int) -> str:
-    """Return a link to the lines of the ledger that meet the condition."""
-    url = reverse("admin:inventory_stockmovement_changelist")
+def link_to(model: str, text: str, **condition: str | int) -> str:
+    """Return a link to the list of a model's rows that meet the condition."""
+    url = reverse(f"admin:inventory_{model}_changelist")
     return format_html(
         '<a class="text-primary-600 underline" href="{}?{}">{}</a>', url, urlencode(condition), text
     )
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """For what only the domain modules write."""
+    """For what only the domain modules write, which may be millions of rows."""
+
+    show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -124,7 +125,7 @@ class StockAdmin(ModelAdmin):
     list_display = ("ticket", "total", "available", "reserved", "sold", "updated_at", "movements")
     readonly_fields = (
         *("ticket", "total", "available", "reserved", "sold", "version", "updated_at"),
-        *("recomputed", "movements"),
+        *("movements", "reservations"),
     )
     list_filter = (SoldOut,)
     search_fields = ("ticket_id",)
@@ -133,16 +134,15 @@ class StockAdmin(ModelAdmin):
     def ticket(self, obj: Stock) -> str:
         return label_of(obj.ticket_id)
 
-    @admin.display(description="recomputed")
-    def recomputed(self, obj: Stock) -> str:
-        """Say what the counters are by the movements, as an auditor would."""
-        counters = ledger.counters(obj.ticket_id)
-        return ", ".join(f"{number} {name}" for name, number in counters.items())
-
     @admin.display(description="ledger")
     def movements(self, obj: Stock) -> str:
         """Link to the ticket's lines in the ledger."""
-        return link_to_ledger("movements", ticket_id=obj.ticket_id)
+        return link_to("stockmovement", "movements", ticket_id=obj.ticket_id)
+
+    @admin.display(description="reservations")
+    def reservations(self, obj: Stock) -> str:
+        """Link to the ticket's reservations."""
+        return link_to("reservation", "reservations", ticket_id=obj.ticket_id)
 
     def get_form(
         self, request: HttpRequest, obj: Stock | None = None, change: bool = False, **kwargs: Any
@@ -185,15 +185,15 @@ class ReservationAdmin(ReadOnlyAdmin):
         *("reservation_id", "ticket_id", "quantity", "buyer_id", "status", "reason", "expires_at"),
         "steps",
     )
-    list_filter = ("status", "reason")
-    search_fields = ("reservation_id", "ticket_id", "buyer_id")
-    date_hierarchy = "created_at"
-    ordering = ("-created_at", "pk")
+    list_filter = ("status",)
+    search_fields = ("=reservation_id", "=buyer_id")
+    search_help_text = "A reservation's or a buyer's id; a ticket's are linked from its stock."
+    ordering = ("-created_at", "-pk")
 
     @admin.display(description="ledger")
     def steps(self, obj: Reservation) -> str:
         """Link to the steps of this reservation in the ledger."""
-        return link_to_ledger("steps", reservation_id=obj.pk)
+        return link_to("stockmovement", "steps", reservation_id=obj.pk)
 
 
 @admin.register(StockMovement)
@@ -202,11 +202,5 @@ class StockMovementAdmin(ReadOnlyAdmin):
         *("seq", "ticket_id", "kind", "quantity", "reservation_id", "reason", "actor", "at"),
     )
     list_filter = ("kind",)
-    search_fields = ("ticket_id", "reservation_id")
+    search_fields = ("=reservation_id",)
     ordering = ("-seq",)
-
-
-@admin.register(BuyerHold)
-class BuyerHoldAdmin(ReadOnlyAdmin):
-    list_display = ("ticket_id", "buyer_id", "quantity")
-    search_fields = ("ticket_id", "buyer_id")

@@ -7,11 +7,14 @@ its state is only ever judged by the UPDATE.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from django.db import connection
+from django.db.models import Value
+from django.db.models.functions import Concat
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from common.errors import Problem, Unavailable
@@ -20,6 +23,7 @@ from common.transactions import in_transaction
 from services.inventory import ledger, limits, stock
 from services.inventory.entries import (
     Answers,
+    BooksDisagree,
     Outcome,
     State,
     group_refused,
@@ -71,7 +75,7 @@ def foregone(call: str, decision: Decision, found: dict[str, State]) -> Answers:
     return {} if moves else told
 
 
-def expire(*, limit: int, only: str | None = None) -> int:
+def expire(*, limit: int, only: str | None = None, passing_over: Iterable[str] = ()) -> int:
     """Give back up to ``limit`` of the overdue holds, the oldest first; return how many.
 
     What another worker has claimed, or a caller decides at this moment, is passed over.
@@ -80,7 +84,8 @@ def expire(*, limit: int, only: str | None = None) -> int:
 
     def work() -> int:
         overdue = Reservation.objects.filter(status=step.source, expires_at__lt=timezone.now())
-        mine = overdue if only is None else overdue.filter(pk=only)
+        mine = overdue.exclude(pk__in=list(passing_over))
+        mine = mine if only is None else mine.filter(pk=only)
         skip = connection.features.has_select_for_update_skip_locked
         rows = mine.order_by("expires_at").select_for_update(skip_locked=skip)[:limit]
         due = [
@@ -130,7 +135,9 @@ def _move(call: str, moves: Sequence[tuple[State, str]]) -> None:
     step = TRANSITIONS[call]
     states = [state for state, _ in moves]
     ids = sorted(state.reservation_id for state in states)
-    won = Reservation.objects.filter(pk__in=ids, status=step.source).update(
+    # The state in an expression: by an index on it MySQL would lock all reservations in that state.
+    unmoved = Exact(Concat("status", Value("")), Value(str(step.source)))
+    won = Reservation.objects.filter(unmoved, pk__in=ids).update(
         status=step.target, reason=states[0].reason, updated_at=timezone.now()
     )
     if won != len(states):
@@ -139,7 +146,7 @@ def _move(call: str, moves: Sequence[tuple[State, str]]) -> None:
         limits.give_back(units_by_buyer(states))
     for ticket_id, units in units_by_ticket(states).items():
         if not stock.move(ticket_id, step.effect, units):
-            raise stock.BooksDisagree(f"ticket {ticket_id} has not the {units} units to {call}")
+            raise BooksDisagree(f"ticket {ticket_id} has not the {units} units to {call}")
     ledger.record_reservations((call, state, actor) for state, actor in moves)
     stock.announce(units_by_ticket(states))
     if call == "expire":

@@ -62,6 +62,10 @@ class Outcome(NamedTuple):
     created: bool = False
 
 
+class BooksDisagree(RuntimeError):
+    """Tables contradict each other: nothing may be changed on top of that."""
+
+
 # What each reservation id of a group is told.
 Answers = dict[str, Outcome]
 

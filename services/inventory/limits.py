@@ -12,12 +12,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from common import bulk
-from services.inventory.entries import BuyerTicket
+from services.inventory.entries import BooksDisagree, BuyerTicket
 from services.inventory.models import BuyerHold
 
-_KEY = ("ticket_id", "buyer_id")
-_add = bulk.counter(BuyerHold, key=_KEY, column="quantity", sign="+")
-_take = bulk.counter(BuyerHold, key=_KEY, column="quantity", sign="-")
+_add = bulk.adder(BuyerHold, "ticket_id", "buyer_id", "quantity")
+_take = bulk.taker(BuyerHold, "ticket_id", "buyer_id", "quantity")
 
 
 def count(units: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:
@@ -30,8 +29,12 @@ def count(units: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:
 
 
 def give_back(units: Mapping[BuyerTicket, int]) -> None:
-    """Count units less: refused, released or expired. ``units`` is sorted."""
-    _take((*key, quantity) for key, quantity in units.items())
+    """Count units less: refused, released or expired. ``units`` is sorted.
+
+    Raises BooksDisagree for units that were never counted.
+    """
+    if not _take((*key, quantity) for key, quantity in units.items()):
+        raise BooksDisagree(f"not all of these were counted: {sorted(units)}")
 
 
 def _counted(keys: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:

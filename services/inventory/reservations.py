@@ -7,14 +7,14 @@ reserving.py and deciding.py say what such a transaction does; states.py what is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import structlog
 
-from common.database_errors import as_problem, is_outage
-from common.errors import Problem
+from common.database_errors import as_problem
+from common.errors import Problem, Unavailable
 from common.group_commit import GroupCommit
 from services.inventory import deciding
 from services.inventory.deciding import Decision
@@ -31,6 +31,7 @@ from services.inventory.reserving import reserve_groups
 
 log = structlog.get_logger(__name__)
 Entry = TypeVar("Entry")
+Tickets = tuple[int, ...]
 
 
 class _Asked(NamedTuple):
@@ -55,10 +56,10 @@ def reserve(groups: Sequence[Group]) -> list[list[Outcome]]:
     A group that does not fit is recorded as FAILED, so that its replay gets the same answer: the
     entry that did not fit carries ``insufficient_stock`` or ``limit_exceeded``, the others
     ``group_refused``. Nothing is recorded for ``ticket_not_found`` (404) and
-    ``reservation_mismatch`` (422).
+    ``reservation_mismatch`` (422). In an outage (503) it is not known what happened: the same
+    groups may be sent again.
     """
-    lanes = [tickets_of(group.holds) for group in groups]
-    answers = _submit(_reserving, groups, lanes)
+    answers = _submit(_reserving, groups, [tickets_of(group.holds) for group in groups])
     return [
         [told[hold.reservation_id] for hold in group.holds]
         for group, told in zip(groups, answers, strict=True)
@@ -79,8 +80,8 @@ def decide(call: str, decisions: Sequence[Decision]) -> list[list[Outcome]]:
         _Asked(decisions[n], {one: found[one] for one in decisions[n].reservation_ids})
         for n in open_ones
     ]
-    lanes = [tickets_of(item.known.values()) for item in asked]
-    for number, answers in zip(open_ones, _submit(_deciding[call], asked, lanes), strict=True):
+    tickets = [tickets_of(item.known.values()) for item in asked]
+    for number, answers in zip(open_ones, _submit(_deciding[call], asked, tickets), strict=True):
         told[number] = answers
     return [
         [answers[one] for one in decision.reservation_ids]
@@ -97,24 +98,41 @@ def get(reservation_id: str) -> State:
 
 
 def _submit(
-    queue: GroupCommit[Entry, Answers], entries: Sequence[Entry], lanes: Sequence[Hashable]
+    queue: GroupCommit[Entry, Answers], entries: Sequence[Entry], tickets: Sequence[Tickets]
 ) -> list[Answers]:
-    """Submit entries lane by lane; raises what concerns all of them, an outage or overload."""
-    by_lane: dict[Hashable, list[int]] = {}
-    for number, lane in enumerate(lanes):
+    """Submit entries lane by lane and return what each is told, also where that is an outage."""
+    by_lane: dict[Tickets, list[int]] = {}
+    for number, lane in enumerate(lanes_of(tickets)):
         by_lane.setdefault(lane, []).append(number)
     answers: dict[int, Answers] = {}
     for lane, numbers in by_lane.items():
-        outcomes = queue.submit(lane, [entries[number] for number in numbers])
+        try:
+            outcomes = queue.submit(lane, [entries[number] for number in numbers])
+        except Unavailable as refusal:
+            outcomes = [refusal for _ in numbers]
         for number, outcome in zip(numbers, outcomes, strict=True):
             answers[number] = _failed(outcome) if isinstance(outcome, Exception) else outcome
     return [answers[number] for number in range(len(entries))]
 
 
+def lanes_of(tickets: Sequence[Tickets]) -> list[Tickets]:
+    """Return the lane of each entry of a call: its tickets and those of all entries that it shares
+    tickets with, directly or through others, so that their order is kept."""
+    joined: dict[int, set[int]] = {}
+    for mine in tickets:
+        together = set(mine).union(*(joined.get(ticket, ()) for ticket in mine))
+        joined |= dict.fromkeys(together, together)
+    return [tuple(sorted(joined[mine[0]])) if mine else () for mine in tickets]
+
+
 def _failed(error: Exception) -> Answers:
-    """Return what every id is told of an exception that concerns one entry alone."""
-    if is_outage(error) or isinstance(error, Problem):
-        raise error
-    log.error("entry failed", exc_info=error)
-    problem = as_problem(error) or Problem(500, "internal_error", "This entry could not be done.")
+    """Return what every id of an entry is told of an exception."""
+    known = error if isinstance(error, Problem) else as_problem(error)
+    if known is None:
+        log.error("entry failed", exc_info=error)
+        problem = Problem(500, "internal_error", "This entry could not be done.")
+    else:
+        # One for each caller: an exception that several threads raise collects their tracebacks.
+        wait = known.wait
+        problem = Problem(known.status_code, known.code, known.text, retry_after_seconds=wait)
     return defaultdict(lambda: Outcome(problem=problem))

@@ -21,6 +21,7 @@ from services.inventory import ledger, limits, stock
 from services.inventory.allocation import Refusals, allocate, limits_of
 from services.inventory.entries import (
     Answers,
+    BooksDisagree,
     Group,
     Hold,
     Outcome,
@@ -51,10 +52,14 @@ def reserve_groups(groups: Sequence[Group]) -> list[Answers]:
         claimed: set[str] = set()
         for number in waiting:
             answers[number], fresh = _from_known(groups[number], known)
-            # An id that an earlier group is about to insert has to wait for what comes of that.
-            if fresh.holds and claimed.isdisjoint(hold.reservation_id for hold in fresh.holds):
-                taken.append((number, fresh))
-                claimed.update(hold.reservation_id for hold in fresh.holds)
+            ids = {hold.reservation_id for hold in fresh.holds}
+            if claimed.isdisjoint(ids):
+                taken += [(number, fresh)] if ids else []
+                claimed |= ids
+            elif not ids <= claimed:
+                # A part of it depends on what comes of an earlier group: nobody behind it may be
+                # served before it. (Who depends on that as a whole needs nothing more.)
+                break
         waiting = [n for n in waiting if len(answers[n]) < len(groups[n].holds)]
         if not taken:
             continue
@@ -156,7 +161,7 @@ def _take_what_fits(groups: Sequence[Group], held: dict[tuple[int, str], int]) -
     accepted = holds_of(group for group, refused in pairs if not refused)
     for ticket_id, units in units_by_ticket(accepted).items():
         if not stock.move(ticket_id, _RESERVE.effect, units):
-            raise stock.BooksDisagree(f"ticket {ticket_id} was locked with {left[ticket_id]} left")
+            raise BooksDisagree(f"ticket {ticket_id} was locked with {left[ticket_id]} left")
     limits.give_back(units_by_buyer(holds_of(group for group, refused in pairs if refused)))
     return refusals
 

@@ -37,10 +37,6 @@ class StockState(TypedDict):
 COUNTERS = tuple(StockState.__annotations__)
 
 
-class BooksDisagree(RuntimeError):
-    """Reservations and stock contradict each other: nothing may be changed on top of that."""
-
-
 def states_of(ticket_ids: Iterable[int]) -> dict[int, StockState]:
     """Return the counters of those of the tickets that have a stock."""
     rows = Stock.objects.filter(ticket_id__in=list(ticket_ids)).values_list(*COUNTERS)
@@ -122,7 +118,8 @@ def _adjust(ticket_id: int, delta: int, actor: str) -> StockState:
     )
     if not rows.update(**_plus({"total": delta, "available": delta})):
         state = state_of(ticket_id)
-        if state["available"] + delta < 0:
+        # By what was asked for, not by what is there now: that may have changed since.
+        if delta < 0:
             raise insufficient_stock(ticket_id, -delta, state["available"])
         raise Problem(409, "stock_too_large", f"A ticket has at most {STOCK_MAX} units.")
     ledger.record_stock(

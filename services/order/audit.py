@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, F, Sum
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import LessThan
 from django.utils import timezone
 
 from common.databases import consistent_snapshot
@@ -89,7 +91,8 @@ def _money() -> Iterable[str]:
 def _unsettled() -> Iterable[str]:
     horizon = timezone.now() - SETTLED_WITHIN
     late = Order.objects.filter(settled_at=None, updated_at__lt=horizon)
-    awaiting = late.filter(status=OrderStatus.AWAITING_PAYMENT, expires_at__lt=horizon)
+    ended = LessThan(Coalesce("extended_until", "expires_at"), horizon)
+    awaiting = late.filter(ended, status=OrderStatus.AWAITING_PAYMENT)
     over = late.exclude(status=OrderStatus.AWAITING_PAYMENT)
     for pk, status in (awaiting | over).values_list("pk", "status").iterator():
         yield f"order {pk} is {status} and not settled"

@@ -35,6 +35,7 @@ def order_document(order: Order) -> dict[str, Any]:
     return {
         **placed_order(order, order.items.all()),
         "status": str(order.status),
+        "expires_at": iso(order.ends_at),
         "updated_at": iso(order.updated_at),
         "rejection": _reason(order),
         "payments": [payment_document(payment) for payment in order.payments.all()],

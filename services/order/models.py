@@ -32,6 +32,8 @@ class Order(models.Model):
     currency = models.CharField(max_length=3)
     # When the first of its holds runs out; a refused order has none.
     expires_at = models.DateTimeField(null=True)
+    # When instead, after inventory has given more time for a pending payment.
+    extended_until = models.DateTimeField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
     # What a REJECTED order answered: {status, code, detail, request_id, extra}.
     rejection = models.JSONField(null=True, blank=True)
@@ -60,6 +62,11 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.status}"
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the time to pay is over."""
+        return self.extended_until or self.expires_at
 
 
 class OrderItem(models.Model):

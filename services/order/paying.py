@@ -76,8 +76,8 @@ def book(payment: Payment, outcome: Outcome, reference: str) -> bool:
     """
     if outcome is Outcome.PENDING:
         waiting = Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED)
-        waiting.update(provider_reference=reference, due_at=None)
-        saga.extend_holds(payment.order_id)
+        if waiting.update(provider_reference=reference, due_at=None):
+            saga.extend_holds(payment.order_id)
     elif outcome is Outcome.DECLINED:
         payments.apply(payment.pk, "decline", provider_reference=reference)
     elif in_transaction(lambda: _capture(payment, reference)):
@@ -146,7 +146,7 @@ def _require_payable(order: Order) -> None:
 
 
 def _is_overdue(order: Order) -> bool:
-    return order.expires_at is not None and timezone.now() >= order.expires_at
+    return order.ends_at is not None and timezone.now() >= order.ends_at
 
 
 def _capture(payment: Payment, reference: str) -> bool:

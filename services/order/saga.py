@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -43,16 +44,17 @@ LOST_CODES = frozenset(
 NOTHING_HELD_CODES = frozenset({"reservation_failed", "reservation_not_found"})
 
 
-def apply(order_id: UUID, step: str, *, settled: bool = False) -> bool:
+def apply(order_id: UUID, step: str, *, settled: bool = False, **condition: Any) -> bool:
     """Move the order by a row of ORDER_STEPS and publish it; False if it is not where it starts.
 
-    ``settled`` says that inventory is in line with the new state already.
+    ``settled`` says that inventory is in line with the new state already; ``condition`` is what
+    else must hold of the row.
     """
     row = ORDER_STEPS[step]
 
     def work() -> bool:
         now = timezone.now()
-        orders = Order.objects.filter(pk=order_id, status=row.source)
+        orders = Order.objects.filter(pk=order_id, status=row.source, **condition)
         won = orders.update(
             status=row.target,
             version=F("version") + 1,
@@ -112,9 +114,9 @@ def extend_holds(order_id: UUID) -> None:
         return
     ends = [entry.expires_at for entry in entries if entry.expires_at and not entry.code]
     if len(ends) == len(entries):
-        expires_at = min(ends)
+        until = min(ends)
         Order.objects.filter(pk=order_id, status=OrderStatus.AWAITING_PAYMENT).update(
-            expires_at=expires_at, due_at=overdue_at(expires_at)
+            extended_until=until, due_at=overdue_at(until)
         )
 
 
@@ -126,8 +128,9 @@ def overdue_at(expires_at: datetime) -> datetime:
 def _expire_if_overdue(order: Order) -> None:
     # The state decides, not the clock: a payment that is booked first wins, and then the commit at
     # inventory tells whether the hold was still there.
-    overdue = order.expires_at is not None and timezone.now() >= overdue_at(order.expires_at)
-    if overdue and apply(order.pk, "expire"):
+    overdue = order.ends_at is not None and timezone.now() >= overdue_at(order.ends_at)
+    # It may have been given more time since it was read.
+    if overdue and apply(order.pk, "expire", extended_until=order.extended_until):
         advance(Order.objects.get(pk=order.pk))
 
 

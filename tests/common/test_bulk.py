@@ -31,8 +31,8 @@ MANY = 2_000
 
 insert_reservations = bulk.inserter(Reservation, *COLUMNS)
 insert_labels = bulk.inserter(TicketLabel, "ticket_id", "label", "version")
-add = bulk.counter(BuyerHold, key=("ticket_id", "buyer_id"), column="quantity", sign="+")
-take = bulk.counter(BuyerHold, key=("ticket_id", "buyer_id"), column="quantity", sign="-")
+add = bulk.adder(BuyerHold, "ticket_id", "buyer_id", "quantity")
+take = bulk.taker(BuyerHold, "ticket_id", "buyer_id", "quantity")
 
 
 def reservation(name: str, **other: Any) -> tuple[Any, ...]:
@@ -252,3 +252,22 @@ def test_threads_that_count_the_same_rows_lose_nothing():
     add(rows)
     together(*times(8, lambda: in_transaction(lambda: (add(rows), add(rows), take(rows)))))
     assert holds() == {(ticket_id, name): 9 for ticket_id, name, _ in rows}
+
+
+def test_taking_from_a_row_that_is_missing_is_told():
+    with transaction.atomic():
+        add([(1, "ann", 3), (1, "bob", 3)])
+        assert take([(1, "ann", 1), (1, "bob", 2)])
+
+    with transaction.atomic():
+        assert not take([(1, "ann", 1), (1, "nobody", 1)])
+        transaction.set_rollback(True)
+    assert take([]), "nothing is missing of nothing"
+
+
+def test_adding_tells_on_mysql_that_all_rows_are_new():
+    with transaction.atomic():
+        assert add([(1, "ann", 1), (1, "bob", 2)]) is (connection.vendor == "mysql")
+        assert add([(1, "bob", 1), (1, "cid", 1)]) is False
+        assert add([(1, "bob", 1)]) is False
+        assert add([]) is False

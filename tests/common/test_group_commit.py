@@ -205,6 +205,12 @@ def batch_max(settings: Any) -> Callable[[int], None]:
     return set_to
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no batch count as stalled: here they are held on purpose."""
+    monkeypatch.setattr(group_commit, "STALL_SECONDS", PATIENCE_SECONDS)
+
+
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     made = Stage()
@@ -559,6 +565,23 @@ def test_where_too_many_wait_the_next_is_refused_at_once(stage, monkeypatch):
     assert "e" not in stage.done
 
 
+def test_behind_a_batch_that_stalls_nobody_else_waits(stage, monkeypatch):
+    """Or callers of one ticket would take all threads of the process."""
+    _, gate = stage.lead("a")
+    waiting = stage.queue("b")
+    monkeypatch.setattr(group_commit, "STALL_SECONDS", 0.0)
+
+    with pytest.raises(Unavailable) as refusal:
+        stage.group.submit(LANE, ["c"])
+
+    assert (refusal.value.status_code, refusal.value.code) == (503, "overloaded")
+    assert stage.group.submit("another lane", ["d"]) == answers_to("d")
+    gate.open()
+    assert waiting.answers() == answers_to("b")
+    assert stage.group.submit(LANE, ["e"]) == answers_to("e"), "the next batch is a new beginning"
+    assert "c" not in stage.done
+
+
 def test_who_waits_too_long_for_its_turn_is_told_so_and_never_worked_on(stage, monkeypatch):
     _, gate = stage.lead("a")
     monkeypatch.setattr(group_commit, "WAIT_SECONDS_MAX", 0.05)
@@ -615,7 +638,7 @@ def test_who_gives_up_while_it_is_worked_on_disturbs_nobody(stage, waits):
         hasty.answers()
     next_gate.open()
 
-    assert (refusal.value.status_code, refusal.value.code) == (503, "database_unavailable")
+    assert (refusal.value.status_code, refusal.value.code) == (503, "overloaded")
     assert (leader.answers(), patient.answers()) == (answers_to("b"), answers_to("e"))
     assert stage.batches == [["a"], ["b", "c", "d", "e"]]
     assert stage.group.submit(LANE, ["c"]) == answers_to("c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from io import BytesIO
 
@@ -106,3 +107,21 @@ def test_size_is_bounded():
         with pytest.raises(Problem) as refusal:
             parse(body)
         assert (refusal.value.status_code, refusal.value.code) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("tail", ['\\"', "\\", "\\\\", "a", '"', '""', '"\\'])
+def test_no_body_costs_many_times_what_a_harmless_one_of_its_size_does(tail):
+    """A scanner that goes back over what it has seen would take minutes for the worst of them."""
+
+    def seconds(body):
+        started = time.perf_counter()
+        with suppress(ParseError):
+            parse(body)
+        return time.perf_counter() - started
+
+    brackets = "[" * (MAX_DEPTH + 1)
+    awkward = (brackets + '"' + tail * (LIMIT // len(tail)))[: LIMIT - 1]
+    harmless = "[" + "[[],[]]," * (LIMIT // 9) + "1]"
+
+    usual = min(seconds(harmless.encode()) for _ in range(3))
+    assert min(seconds(awkward.encode()) for _ in range(3)) < 20 * usual

@@ -171,6 +171,8 @@ def test_recomputing_follows_every_kind_of_movement(order, admin):
         (STOCKS, "ticket_id=x"),
         (STOCKS, "available_below=-1"),
         (STOCKS, "ticket_id=99999999999999999999"),
+        (STOCKS, "sold_out=maybe"),
+        (RESERVATIONS, "overdue=x"),
         (RESERVATIONS, "status=GONE"),
         (RESERVATIONS, "order_id=1"),
         (RESERVATIONS, "ticket_id=1.5"),

@@ -186,7 +186,7 @@ def make_due() -> None:
 def make_overdue(order_id: str, by_seconds: float = 6) -> None:
     """Let the time to pay an order have run out."""
     past = timezone.now() - timedelta(seconds=by_seconds)
-    Order.objects.filter(pk=order_id).update(expires_at=past, due_at=past)
+    Order.objects.filter(pk=order_id).update(expires_at=past, extended_until=None, due_at=past)
 
 
 def violations() -> list[str]:

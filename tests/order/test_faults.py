@@ -44,7 +44,7 @@ def crash_at(monkeypatch):
 
 @pytest.mark.parametrize("fault", ["lose", "hang"])
 def test_a_lost_answer_of_inventory_is_a_503_and_the_same_key_then_works(
-    ann, on_sale, inventory, road, fault
+    transactional_db, ann, on_sale, inventory, road, fault
 ):
     ticket = on_sale(10)
     road.plan(fault)
@@ -115,7 +115,7 @@ def test_a_hold_that_is_gone_when_the_retry_comes_makes_no_order_to_pay(ann, on_
 
 @pytest.mark.parametrize("fault", ["lose", "down", "hang"])
 def test_a_payment_stands_when_inventory_does_not_answer_and_the_sweeper_goes_on(
-    ann, on_sale, inventory, road, fault
+    transactional_db, ann, on_sale, inventory, road, fault
 ):
     order_id = ann.place({on_sale(10): 2}).body["id"]
     road.plan(fault)

@@ -8,10 +8,12 @@ from functools import partial
 
 import pytest
 import urllib3
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from common.events.models import OutboxEvent
 from services.order import inventory_client, saga
+from services.order.documents import iso
 from services.order.models import Order, Payment
 from services.order.providers import sandbox
 from services.order.providers.base import Outcome
@@ -174,26 +176,45 @@ def test_a_payment_that_comes_later_waits_for_its_webhook(
 def test_a_payment_that_comes_later_gets_the_order_and_its_holds_more_time_once(
     transactional_db, ann, order_id, settings
 ):
-    first = Order.objects.get().expires_at
     for key in ("p", "p", "q"):
         assert ann.pay(order_id, "sandbox_later", key).status == 200
 
     order = Order.objects.get()
-    assert order.expires_at == first + timedelta(seconds=settings.HOLD_EXTENSION_SECONDS)
-    assert order.due_at == saga.overdue_at(order.expires_at)
+    more = timedelta(seconds=settings.HOLD_EXTENSION_SECONDS)
+    assert order.ends_at == order.expires_at + more
+    assert order.due_at == saga.overdue_at(order.ends_at)
+    assert ann.order(order_id).body["expires_at"] == iso(order.ends_at)
     [entry] = inventory_client.extend([item.pk for item in order.items.all()])
-    assert entry.expires_at == order.expires_at, "inventory says the same, and gives no more"
+    assert entry.expires_at == order.ends_at, "inventory says the same, and gives no more"
+
+
+def test_an_order_that_got_more_time_is_replayed_as_it_was_placed(transactional_db, ann, on_sale):
+    items = {on_sale(10): 2}
+    placed = ann.place(items, key="k")
+    ann.pay(placed.body["id"], "sandbox_later")
+    assert ann.place(items, key="k").body == placed.body
+
+
+def test_an_order_that_gets_more_time_at_that_moment_is_not_expired(
+    transactional_db, ann, order_id, monkeypatch
+):
+    make_overdue(order_id)
+    read_before = Order.objects.get()
+    until = timezone.now() + timedelta(seconds=60)
+    Order.objects.update(extended_until=until)
+
+    saga.advance(read_before)
+
+    assert Order.objects.get().status == "AWAITING_PAYMENT"
 
 
 def test_a_payment_that_comes_later_is_taken_also_when_inventory_does_not_answer(
     transactional_db, ann, order_id, settings
 ):
     settings.INVENTORY_URL = NOWHERE
-    first = Order.objects.get().expires_at
-
     assert ann.pay(order_id, "sandbox_later").body["payment"]["status"] == "CREATED"
 
-    assert Order.objects.get().expires_at == first
+    assert Order.objects.get().extended_until is None
 
 
 def test_a_payment_declined_later_leaves_the_order_to_be_paid(

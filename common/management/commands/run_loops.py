@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
-from common.durability import require_durable
 from common.loops import run_until_signal
 
 
@@ -17,5 +16,4 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        require_durable()
         run_until_signal([import_string(path) for path in settings.LOOPS])

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.forms import IntegerField
+from django.forms import IntegerField, NullBooleanField, TextInput
 from django.utils import timezone
 from django_filters import Filter
 from django_filters.rest_framework import (
@@ -38,11 +40,28 @@ class WholeNumberFilter(Filter):
         super().__init__(field, lookup, label=label, min_value=0, max_value=NUMBER_MAX)
 
 
+class _YesNoField(NullBooleanField):
+    def to_python(self, value: Any) -> Any:
+        yes = super().to_python(value)
+        if yes is None and value not in (None, ""):
+            raise ValidationError("Must be true or false.", code="invalid")
+        return yes
+
+
+class YesNoFilter(BooleanFilter):
+    """``true`` or ``false``; django-filter's own one takes anything else for "no matter"."""
+
+    field_class = _YesNoField
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(widget=TextInput, **options)
+
+
 class StockFilter(FilterSet):
     """The query parameters of ``GET /stocks``."""
 
     ticket_id = WholeNumberFilter("ticket_id")
-    sold_out = BooleanFilter(method="filter_sold_out", label="nothing is available")
+    sold_out = YesNoFilter(method="filter_sold_out", label="nothing is available")
     available_below = WholeNumberFilter("available", "lt", "fewer available than this")
 
     class Meta:
@@ -60,7 +79,7 @@ class ReservationFilter(FilterSet):
     status = ChoiceFilter(choices=Status.choices)
     buyer_id = CharFilter(max_length=ID_LENGTH_MAX)
     order_id = UUIDFilter()
-    overdue = BooleanFilter(method="filter_overdue", label="RESERVED, and past its expires_at")
+    overdue = YesNoFilter(method="filter_overdue", label="RESERVED, and past its expires_at")
     created_after = IsoDateTimeFilter(
         "created_at", "gte", validators=[validate_year], label="at or after"
     )

@@ -48,6 +48,9 @@ class BatchView(APIView):
             for name, neighbours in groupby(calls, key=attrgetter("name"))
             for group in _perform(name, list(neighbours), actor)
         ]
+        problems = [outcome.problem for group in outcomes for outcome in group]
+        if problems[0] and all(one and one.status_code == 503 for one in problems):
+            raise problems[0]
         return Response({"groups": [_answer(group) for group in outcomes]})
 
 

@@ -155,7 +155,7 @@ class MovementsView(ListAPIView[StockMovement]):
 class ReservationsView(ListAPIView[Reservation]):
     """Reserve units of one ticket; sending it again answers the same. Admins see them all."""
 
-    queryset = Reservation.objects.order_by("-created_at", "pk")
+    queryset = Reservation.objects.order_by("-created_at", "-pk")
     filterset_class = ReservationFilter
 
     def get_permissions(self) -> list[BasePermission]:
