@@ -39,7 +39,7 @@ OPTIONS = {
     "transaction-isolation": "READ-COMMITTED",
     "character-set-server": "utf8mb4",
     "innodb-lock-wait-timeout": "1",
-    "max-connections": "300",
+    "max-connections": "400",
     "skip-log-bin": None,
     "skip-name-resolve": None,
     "innodb-buffer-pool-size": "256M",

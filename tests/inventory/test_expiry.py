@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from io import StringIO
 
@@ -12,7 +13,7 @@ from django.utils.dateparse import parse_datetime
 
 from common.events.models import OutboxEvent
 from services.inventory import deciding, expiry
-from services.inventory.models import Reservation
+from services.inventory.models import BuyerHold, Reservation, Stock
 from tests.common.concurrency import meet_before, times, together
 from tests.inventory.books import counters, ledger_of, make_overdue, status_of, violations
 
@@ -148,3 +149,56 @@ def test_the_search_for_overdue_holds_uses_its_index():
     query = Reservation.objects.filter(status="RESERVED", expires_at__lt=timezone.now())
     plan = query.order_by("expires_at").values_list("pk")[:100].explain()
     assert "reservation_overdue" in plan
+
+
+def test_a_wrong_count_of_one_buyer_keeps_no_other_hold(order, tickets):
+    tickets(10, 10)
+    order.reserve("wrong", 1, 2, buyer_id="ann")
+    for number in range(5):
+        order.reserve(f"right{number}", 1 + number % 2, 1, buyer_id="bob")
+    BuyerHold.objects.filter(buyer_id="ann").update(quantity=1)
+    make_overdue("wrong", by_seconds=60)
+    make_overdue(*(f"right{number}" for number in range(5)))
+    aside = {}
+
+    assert expiry.expire_batch(aside) == 5
+    assert (status_of("wrong"), list(aside)) == ("RESERVED", ["wrong"])
+    assert expiry.expire_batch(aside) == 0
+
+
+def test_a_buyer_who_was_never_counted_is_not_counted_by_giving_back(order, tickets):
+    tickets(10)
+    order.reserve("r", 1, 2, buyer_id="ann")
+    BuyerHold.objects.all().delete()
+
+    assert order.release("r").status == 500
+    assert (BuyerHold.objects.count(), status_of("r"), counters()) == (0, "RESERVED", (8, 2, 0))
+
+
+def test_many_holds_that_cannot_be_given_back_do_not_starve_the_others(order, tickets, monkeypatch):
+    monkeypatch.setattr(expiry, "BATCH_SIZE", 3)
+    tickets(20, 10)
+    wrong = [f"wrong{number}" for number in range(7)]
+    for reservation_id in wrong:
+        order.reserve(reservation_id, 1, 2)
+    order.reserve("right", 2, 1)
+    Stock.objects.filter(ticket_id=1).update(reserved=0, total=6)
+    make_overdue(*wrong, by_seconds=60)
+    make_overdue("right")
+    aside = {}
+
+    given_back = sum(expiry.expire_batch(aside) for _ in range(4))
+
+    assert (given_back, status_of("right")) == (1, "RELEASED")
+    assert sorted(aside) == wrong
+
+
+def test_what_was_put_aside_is_tried_again_later(order, tickets, monkeypatch):
+    tickets(10)
+    order.reserve("r", 1, 2)
+    make_overdue("r")
+    aside = {"r": time.monotonic() + 1000, "gone": time.monotonic() + 1000}
+    assert expiry.expire_batch(aside) == 0
+    aside["r"] = time.monotonic() - 1
+    assert expiry.expire_batch(aside) == 1
+    assert list(aside) == ["gone"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from django.db import OperationalError
 
+from services.inventory import reservations
 from services.inventory.models import BuyerHold, Reservation
 from tests.inventory.books import counters, ledger_of, status_of, violations
 from tests.inventory.driver import decide_group, entry, reserve_group
@@ -237,3 +239,65 @@ def test_the_batchs_answer_names_each_reservation(order, tickets):
     assert expected.items() <= one["reservation"].items()
     assert one["reservation"]["order_id"] == order_id
     assert one["reservation"]["expires_at"].endswith("Z")
+
+
+def test_earlier_groups_of_a_call_win_also_over_several_tickets(order, tickets):
+    """The second group joins the tickets of the first and the third."""
+    tickets(1, 2)
+
+    answer = order.batch(
+        reserve_group(entry("first", 2, 1)),
+        reserve_group(entry("second-1", 1, 1), entry("second-2", 2, 1)),
+        reserve_group(entry("third", 2, 1)),
+    )
+
+    assert [group["ok"] for group in answer.body["groups"]] == [True, True, False]
+    assert (counters(1), counters(2)) == ((0, 1, 0), (0, 2, 0))
+    assert violations() == []
+
+
+def test_nobody_is_served_before_a_group_that_has_to_wait_for_an_earlier_one(order, tickets):
+    tickets(3)
+
+    answer = order.batch(
+        reserve_group(entry("a", 1, 1)),
+        reserve_group(entry("a", 1, 1), entry("b", 1, 2)),
+        reserve_group(entry("c", 1, 2)),
+    )
+
+    assert [group["ok"] for group in answer.body["groups"]] == [True, True, False]
+    assert counters() == (0, 3, 0)
+    assert violations() == []
+
+
+@pytest.mark.parametrize(
+    ("tickets_of_entries", "lanes"),
+    [
+        ([(1,), (2,), (1,)], [(1,), (2,), (1,)]),
+        ([(1,), (1, 2), (2,), (3,)], [(1, 2), (1, 2), (1, 2), (3,)]),
+        ([(1, 2), (3, 4), (2, 3), (5,)], [(1, 2, 3, 4)] * 3 + [(5,)]),
+        ([(5,), (1, 2), (2, 3), (3, 5)], [(1, 2, 3, 5)] * 4),
+        ([(), (1,)], [(), (1,)]),
+    ],
+)
+def test_entries_that_are_connected_by_tickets_share_a_lane(tickets_of_entries, lanes):
+    assert reservations.lanes_of(tickets_of_entries) == lanes
+
+
+def test_an_outage_of_one_lane_is_told_to_its_entries_and_to_no_others(order, tickets, monkeypatch):
+    tickets(5, 5)
+    work = reservations._reserving._work
+
+    def fail_for_ticket_2(groups):
+        if any(hold.ticket_id == 2 for group in groups for hold in group.holds):
+            raise OperationalError(1205, "Lock wait timeout exceeded")
+        return work(groups)
+
+    monkeypatch.setattr(reservations._reserving, "_work", fail_for_ticket_2)
+    answer = order.batch(reserve_group(entry("a", 2, 1)), reserve_group(entry("b", 1, 1)))
+    alone = order.batch(reserve_group(entry("a", 2, 1)))
+
+    [down, up] = [group["entries"][0] for group in answer.body["groups"]]
+    assert (down["status"], down["error"]["code"]) == (503, "database_unavailable")
+    assert (up["status"], up["error"]) == (201, None)
+    assert (alone.status, alone.headers["Retry-After"]) == (503, "1"), "where nothing else is told"

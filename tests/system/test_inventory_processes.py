@@ -6,19 +6,23 @@ machine's).
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from deploy.stack.plan import EMBEDDED_VARIABLE, FULL_VARIABLE
 from deploy.stack.supervisor import Stack
-from tests.system.client import Client, insist
+from tests.system.client import Client, Reply, insist, within
 from tests.system.conftest import private_system, shop_of
 from tests.system.shop import Shop, at_once
 from tests.system.test_faults import kill_a_worker
@@ -101,6 +105,59 @@ class Storm:
         return held
 
 
+@contextmanager
+def stalled(stack: Stack, ticket: int) -> Iterator[None]:
+    """Hold the ticket's stock row as a worker would that was stopped at the worst moment."""
+    url = urlsplit(stack.env["INVENTORY_DATABASE_URL"])
+    connection = importlib.import_module("MySQLdb").connect(
+        user=url.username,
+        password=url.password,
+        database=url.path.strip("/"),
+        unix_socket=parse_qs(url.query)["unix_socket"][0],
+    )
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SET SESSION idle_write_transaction_timeout = 0")
+        cursor.execute("UPDATE stock SET version = version WHERE ticket_id = %s", (ticket,))
+        cursor.execute("SELECT version FROM stock WHERE ticket_id = %s FOR UPDATE", (ticket,))
+        yield
+    finally:
+        connection.close()
+
+
+def test_a_hot_ticket_that_stalls_keeps_nobody_from_a_cold_one(stack: Stack, shop: Shop) -> None:
+    """There are more callers of the hot ticket than all inventory processes have threads."""
+    hot, cold = 91, 92
+    for ticket in (hot, cold):
+        shop.admin.put(f"/api/inventory/stocks/{ticket}", {"total": 500}).require(201)
+    url = stack.services["inventory"]["url"]
+    admin = Client(url, shop.admin.token)
+    over = threading.Event()
+    told: Counter[int] = Counter()
+
+    def reserve(ticket: int, name: str) -> Reply:
+        body = {"reservation_id": name, "ticket_id": ticket, "quantity": 1}
+        return admin.post("/api/inventory/reservations", body)
+
+    def press(number: int) -> None:
+        while not over.is_set():
+            told[reserve(hot, f"hot-{number}").status] += 1
+
+    pressing = [threading.Thread(target=press, args=(n,), daemon=True) for n in range(64)]
+    with stalled(stack, hot):
+        for thread in pressing:
+            thread.start()
+        within(10, lambda: told[503], lambda refused: refused > 0)
+        answers = [reserve(cold, f"cold-{number}") for number in range(20)]
+        assert [answer.status for answer in answers] == [201] * 20
+    over.set()
+    for thread in pressing:
+        thread.join(20)
+    assert set(told) <= {200, 201, 503}
+    assert insist(lambda: reserve(hot, "afterwards")).status == 201
+    assert shop.stock(cold) == (480, 20, 0)
+
+
 def test_a_storm_on_several_processes_whose_workers_are_killed(stack: Stack, shop: Shop) -> None:
     seed = os.environ.get("FLASHSALE_SEED") or str(random.SystemRandom().randrange(10**9))
     print(f"\nstorm of processes: FLASHSALE_SEED={seed}")
@@ -134,7 +191,7 @@ def test_a_storm_on_several_processes_whose_workers_are_killed(stack: Stack, sho
         assert row["status"] == state, "what was acknowledged is what there is"
         assert (row["ticket_id"], row["quantity"]) == (entry["ticket_id"], entry["quantity"])
     for row in stored.values():
-        if row["status"] in ("RESERVED", "COMMITTED"):
+        if row["status"] in ("RESERVED", "COMMITTED") and row["ticket_id"] in counted:
             counted[row["ticket_id"]] += row["quantity"]
     for ticket, total in STOCKS.items():
         available, reserved, sold = shop.stock(ticket)
