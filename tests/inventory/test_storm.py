@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from common.events.models import OutboxEvent
 from common.group_commit import GroupCommit
@@ -43,6 +45,18 @@ SECONDS_MAX = 900 if FULL else 120
 TRIES_MAX = 5
 # What lost too often says so with a 503, and there is little of it.
 UNAVAILABLE_MAX = 0.01
+DAWDLE, DAWDLE_SECONDS_MAX = 0.05, 0.005
+
+
+def dawdling(rng: random.Random) -> Any:
+    """Let this thread stop now and then in front of a statement, so that others come in between."""
+
+    def dawdle(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if rng.random() < DAWDLE:
+            time.sleep(rng.random() * DAWDLE_SECONDS_MAX)
+        return execute(sql, params, many, context)
+
+    return connection.execute_wrapper(dawdle)
 
 
 def seeded(name: str) -> random.Random:
@@ -151,7 +165,10 @@ class Crowd:
 
     def buy(self, rng: random.Random) -> None:
         """Work as one thread: buy, and now and then decide what was bought some time ago."""
-        holding: deque[Attempt] = deque()
+        with dawdling(rng):
+            self._buy(rng, holding=deque())
+
+    def _buy(self, rng: random.Random, holding: deque[Attempt]) -> None:
         while self.queue or holding or self.contested:
             if self.contested:
                 self._take(self.contested, partial(self._call, "release"))
@@ -259,10 +276,9 @@ class Actor:
             self.initialise: 2,
             self.expire: 8,
         }
-        for act in self.random.choices(list(weights), list(weights.values()), k=operations):
-            answer = act()
-            if answer is not None:
-                self.told[answer.status] += 1
+        with dawdling(self.random):
+            for act in self.random.choices(list(weights), list(weights.values()), k=operations):
+                self.told.update(statuses_of(act()))
         return self.told
 
     def _id(self):
@@ -327,6 +343,14 @@ def test_after_a_storm_of_all_calls_on_few_ids_the_books_are_right(order, admin,
     assert set(told) <= {200, 201, 404, 409, 422, 503}
     assert told[503] <= UNAVAILABLE_MAX * told.total()
     assert all(told[status] for status in (200, 201, 409, 422)), "every kind of answer came up"
+
+
+def statuses_of(answer: Answer | None) -> list[int]:
+    """Return the status of an answer, and of every entry of a batch's."""
+    if answer is None:
+        return []
+    groups = answer.body.get("groups", []) if answer.status == 200 else []
+    return [answer.status, *(one["status"] for group in groups for one in group["entries"])]
 
 
 def assert_the_books_are_right():
