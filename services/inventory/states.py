@@ -6,8 +6,8 @@
     └─ FAILED
 
 INIT is the state before the row exists. COMMITTED, RELEASED and FAILED are final. A call is a row
-of TRANSITIONS; reservations.py applies it with a conditional UPDATE that decides who wins, and
-whoever loses is answered by REFUSALS from the state that was found.
+of TRANSITIONS: reserving.py applies the first two, deciding.py the others, with a conditional
+UPDATE that decides who wins. Whoever loses is answered by REFUSALS from the state that was found.
 """
 
 from __future__ import annotations

@@ -120,13 +120,13 @@ class Model:
         return [told[number] for number in range(len(groups))]
 
     def _reserve_together(self, batch):
-        """Serve in their order. Who has only ids that others before him bring, is told what they
-        are; who has such an id and others, waits for them, and those behind him do, too."""
-        told, known = {}, set()
+        """Serve in their order. Who repeats what one before him brings waits for what comes of
+        that, and if he wants more than that, so does everybody behind him."""
+        told, known = {number: {} for number in batch}, set()
         waiting = list(batch)
         while waiting:
-            turn, later, brought = [], [], set()
-            for position, number in enumerate(waiting):
+            turn, brought = [], set()
+            for number in waiting:
                 told[number] = replayed = {
                     one.reservation_id: self._replay(one)
                     for one in batch[number].holds
@@ -135,21 +135,16 @@ class Model:
                 fresh = {one.reservation_id for one in batch[number].holds} - replayed.keys()
                 if any(one.code for one in replayed.values()):
                     replayed |= dict.fromkeys(fresh, Told("group_refused"))
-                elif fresh and fresh <= brought:
-                    later.append(number)
-                elif fresh & brought:
-                    later += waiting[position:]
-                    break
-                elif fresh:
-                    turn.append(number)
+                elif not fresh & brought:
+                    turn += [number] if fresh else []
                     brought |= fresh
+                elif not fresh <= brought:
+                    break
             if not brought & self.rows.keys():
                 for number in turn:
                     told[number] |= self._reserve_new(batch[number], told[number])
-                waiting = later
-            else:
-                waiting = sorted(turn + later)
             known |= brought & self.rows.keys()
+            waiting = [n for n in waiting if len(told[n]) < len(batch[n].holds)]
         return {
             number: [told[number][one.reservation_id] for one in group.holds]
             for number, group in batch.items()
@@ -286,15 +281,17 @@ class Model:
 
 
 def lanes_of(tickets):
-    """Return the numbers of what has tickets in common, also by way of others, in lists."""
+    """Return the numbers of what shares tickets, also through others, in lists; first come first.
+
+    Their order matters to each other, and to nobody else.
+    """
     lanes = []
-    for number, some in enumerate(tickets):
-        numbers, some = [number], set(some)
-        for lane in [lane for lane in lanes if lane[1] & some]:
-            lanes.remove(lane)
-            numbers, some = sorted(numbers + lane[0]), some | lane[1]
-        lanes.append((numbers, some))
-    return sorted(numbers for numbers, _ in lanes)
+    for number, mine in enumerate(tickets):
+        mixed = [lane for lane in lanes if lane[0] & mine]
+        numbers = [number, *(one for _, some in mixed for one in some)]
+        lanes = [lane for lane in lanes if lane not in mixed]
+        lanes.append((mine.union(*(some for some, _ in mixed)), numbers))
+    return sorted(sorted(numbers) for _, numbers in lanes)
 
 
 def row_of(hold):
