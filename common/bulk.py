@@ -20,6 +20,10 @@ _ADD = {
     "mysql": _INSERT + " ON DUPLICATE KEY UPDATE {last} = {last} + VALUES({last})",
     "sqlite": _INSERT + " ON CONFLICT ({key}) DO UPDATE SET {last} = {last} + excluded.{last}",
 }
+_ENSURE = {
+    "mysql": _INSERT + " ON DUPLICATE KEY UPDATE {last} = {last}",
+    "sqlite": _INSERT + " ON CONFLICT DO NOTHING",
+}
 # MySQL has no UPDATE of many rows by different amounts; taking from a row that is missing inserts
 # one, which its count of rows gives away.
 _TAKE = {
@@ -37,6 +41,18 @@ def inserter(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], Non
         _execute(_sql(_INSERT, model, columns), _converted(model, columns, rows))
 
     return insert
+
+
+def ensurer(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], None]:
+    """Return what inserts rows that are missing, and locks those that exist as they are.
+
+    INSERT IGNORE would only share their lock: two that then update the row would deadlock.
+    """
+
+    def ensure(rows: Iterable[Row]) -> None:
+        _execute(_sql(_ENSURE[connection.vendor], model, columns), _converted(model, columns, rows))
+
+    return ensure
 
 
 def adder(model: type[Model], *columns: str) -> Callable[[Iterable[Row]], bool]:

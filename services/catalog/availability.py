@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from django.db import transaction
 from django.utils import timezone
 
+from common import bulk
 from common.routers import replica_reads
 from services.catalog.hot_reads import Shelf
 from services.catalog.models import Availability
@@ -25,6 +26,9 @@ class Seen(TypedDict):
     as_of: str
 
 
+_ensure = bulk.ensurer(Availability, "ticket_id", "available", "version", "updated_at")
+
+
 def apply_stock_changed(data: dict[str, Any], event: dict[str, Any]) -> None:
     """Keep the newest number of a ticket; older events than the one known change nothing."""
     ticket_id, available = int(data["ticket_id"]), int(data["available"])
@@ -34,8 +38,7 @@ def apply_stock_changed(data: dict[str, Any], event: dict[str, Any]) -> None:
     newest = {"available": available, "version": version, "updated_at": timezone.now()}
     older = Availability.objects.filter(ticket_id=ticket_id, version__lt=version)
     if not older.update(**newest):
-        first = Availability(ticket_id=ticket_id, available=available, version=version)
-        Availability.objects.bulk_create([first], ignore_conflicts=True)
+        _ensure([(ticket_id, *newest.values())])
         # The insert may have waited for somebody else's first row, and that may be an older one.
         older.update(**newest)
     transaction.on_commit(partial(_renew, str(ticket_id)), robust=True)

@@ -15,6 +15,7 @@ import structlog
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from common import bulk
 from common.errors import NotFound, Problem, Unavailable
 from common.http_client import call_service
 from common.transactions import in_transaction
@@ -65,6 +66,9 @@ def open_offers(quantities: Mapping[int, int]) -> dict[int, TicketOffer]:
     return offers
 
 
+_ensure = bulk.ensurer(TicketOffer, "ticket_id", *_PLAIN_FIELDS, *_TIME_FIELDS)
+
+
 def apply_ticket_changed(data: dict[str, Any], event: dict[str, Any]) -> None:
     """Keep the newest state of a ticket; older events than the one known change nothing."""
     store(data)
@@ -75,8 +79,7 @@ def store(data: Mapping[str, Any]) -> None:
     ticket_id = int(data["ticket_id"])
     fields = {name: data[name] for name in _PLAIN_FIELDS}
     fields |= {name: parse_datetime(data[name]) if data[name] else None for name in _TIME_FIELDS}
-    newest = TicketOffer(ticket_id=ticket_id, **fields)
-    TicketOffer.objects.bulk_create([newest], ignore_conflicts=True)
+    _ensure([(ticket_id, *fields.values())])
     older = TicketOffer.objects.filter(ticket_id=ticket_id, version__lt=fields["version"])
     older.update(**fields)
 
