@@ -71,7 +71,9 @@ CACHES = {
 GROUP_COMMIT_MAX_BATCH = max(1, env.int("GROUP_COMMIT_MAX_BATCH", default=256))
 HOLD_TTL_SECONDS = env.int("HOLD_TTL_SECONDS", default=600)
 # How much longer a hold may last while its payment is pending, once; 0: not at all.
-HOLD_EXTENSION_SECONDS = env.int("HOLD_EXTENSION_SECONDS", default=300)
+HOLD_EXTENSION_SECONDS = int(
+    env.str("HOLD_EXTENSION_SECONDS", default="") or HOLD_TTL_SECONDS // 2  # half as long again
+)
 HOLD_SECONDS_MAX = 86_400
 if not 0 < HOLD_TTL_SECONDS <= HOLD_SECONDS_MAX >= HOLD_EXTENSION_SECONDS >= 0:
     raise ImproperlyConfigured(
