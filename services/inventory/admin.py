@@ -198,9 +198,7 @@ class ReservationAdmin(ReadOnlyAdmin):
 
 @admin.register(StockMovement)
 class StockMovementAdmin(ReadOnlyAdmin):
-    list_display = (
-        *("seq", "ticket_id", "kind", "quantity", "reservation_id", "reason", "actor", "at"),
-    )
+    list_display = ("seq", "ticket_id", "kind", "quantity", "reservation_id", "actor", "at")
     list_filter = ("kind",)
     search_fields = ("=reservation_id",)
     ordering = ("-seq",)

@@ -104,7 +104,7 @@ def refused(call: str, state: State) -> Outcome:
     problem = Problem(
         409,
         refusal_code(state.status, state.reason),
-        f"Reservation {state.reservation_id} is {state.status}; it cannot {call}.",
+        f"Reservation {state.reservation_id} is {state.status}: no {call} is possible any more.",
     )
     return Outcome(state, problem)
 

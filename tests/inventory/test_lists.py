@@ -196,7 +196,17 @@ def test_a_filter_that_makes_no_sense_is_refused(admin, tickets, path, query):
     assert answer.body["errors"][0]["field"] == query.partition("=")[0]
 
 
-@pytest.mark.parametrize("text", ["up_to=2.0", "up_to=%202", "up_to=", "unknown=1"])
+@pytest.mark.parametrize("path", [STOCKS, RESERVATIONS, MOVEMENTS])
+def test_a_filter_that_is_misspelt_is_refused_and_not_passed_over(admin, tickets, path):
+    tickets(1)
+    answer = admin.call("GET", f"{path}?upto=1&page=1&page_size=5")
+    assert (answer.status, answer.code) == (400, "validation_error")
+    [error] = answer.body["errors"]
+    assert (error["field"], error["code"]) == ("upto", "unknown_field")
+    assert "page_size" in error["detail"]
+
+
+@pytest.mark.parametrize("text", ["up_to=2.0", "up_to=%202", "up_to=", "format=json"])
 def test_a_filter_that_can_be_understood_is(admin, tickets, text):
     tickets(1)
     assert admin.call("GET", f"{MOVEMENTS}?{text}").status == 200

@@ -21,14 +21,29 @@ from django_filters.rest_framework import (
     IsoDateTimeFilter,
     UUIDFilter,
 )
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.exceptions import ValidationError as ValidationFailed
+from rest_framework.request import Request
 
 from common.validators import validate_year
 from services.inventory.models import Reservation, Stock, StockMovement
 from services.inventory.states import Status
 
 ID_LENGTH_MAX = 64
+PAGING = ("page", "page_size", "format")
 # Fits a BIGINT on every database.
 NUMBER_MAX = 10**18 - 1
+
+
+def require_known(request: Request, filters: type[FilterSet]) -> None:
+    """Raise 400 for a query parameter that no filter has: a misspelt one must not look like an
+    answer to it."""
+    known = {*filters.base_filters, *PAGING}
+    refusal = ErrorDetail(f"There is no such filter; known are {', '.join(sorted(known))}.")
+    refusal.code = "unknown_field"
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise ValidationFailed({name: [refusal] for name in unknown})
 
 
 class WholeNumberFilter(Filter):

@@ -20,7 +20,12 @@ from common.idempotency.responses import respond
 from common.ids import uuid7
 from common.permissions import IsAdmin, IsServiceOrAdmin
 from services.inventory import extending, ledger, reservations, stock
-from services.inventory.api.filters import MovementFilter, ReservationFilter, StockFilter
+from services.inventory.api.filters import (
+    MovementFilter,
+    ReservationFilter,
+    StockFilter,
+    require_known,
+)
 from services.inventory.api.recognise import hold_of
 from services.inventory.api.serializers import (
     AdjustStockSerializer,
@@ -57,8 +62,9 @@ class StocksView(ListAPIView[Stock]):
     queryset = Stock.objects.order_by("ticket_id")
     filterset_class = StockFilter
 
-    @extend_schema(operation_id="stock_list")
+    @extend_schema(operation_id="stock_list", summary="The stock of all tickets [admin]")
     def get(self, request: Request) -> Response:
+        require_known(request, StockFilter)
         return self.list(request)
 
 
@@ -126,9 +132,11 @@ class AdjustStockView(GenericAPIView):
 
 @extend_schema(tags=["inventory"])
 class MovementsView(ListAPIView[StockMovement]):
-    """The ledger of one ticket, oldest first; its counters are the sum of it.
+    """The ledger of one ticket, oldest first; its counters follow from it.
 
-    With ``up_to`` the answer has ``counters`` too: what they were after that movement, recomputed.
+    An ``initialise`` sets total and available anew, everything else adds to what was before. With
+    ``up_to`` (a ``seq``, of which every ticket has only some) the answer has ``counters`` too:
+    ``{total, available, reserved, sold}`` as they were after that movement, recomputed.
     """
 
     permission_classes = (IsAdmin,)
@@ -140,8 +148,9 @@ class MovementsView(ListAPIView[StockMovement]):
     def get_queryset(self) -> QuerySet[StockMovement]:
         return ledger.movements_of_ticket(self.kwargs["ticket_id"])
 
-    @extend_schema(operation_id="stock_movements")
+    @extend_schema(operation_id="stock_movements", summary="The ledger of a ticket [admin]")
     def get(self, request: Request, ticket_id: int) -> Response:
+        require_known(request, MovementFilter)
         stock.state_of(ticket_id)
         response = self.list(request)
         asked = MovementFilter(request.query_params).form
@@ -166,10 +175,13 @@ class ReservationsView(ListAPIView[Reservation]):
 
     @extend_schema(
         operation_id="reservation_list",
+        summary="All reservations, newest first [admin]",
+        description="With filters, in pages.",
         # Written like this, the schema sees that it is a list and adds filters and pages.
         responses={(200, "application/json"): ReservationRowSerializer(many=True)},
     )
     def get(self, request: Request) -> Response:
+        require_known(request, ReservationFilter)
         return self.list(request)
 
     @extend_schema(
