@@ -399,6 +399,7 @@ class Service(RuleBasedStateMachine):
             GROUP_COMMIT_MAX_BATCH=at_once, HOLD_EXTENSION_SECONDS=EXTENSION.total_seconds()
         )
         self.sharing.enable()
+        Service.steps -= 1  # this is none
         for ticket_id, total in zip(STOCKED, totals, strict=True):
             self.initialise(ticket_id, total)
 
