@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from common import bulk
 from common.routers import replica_reads
+from common.times import iso
 from services.catalog.hot_reads import Shelf
 from services.catalog.models import Availability
-from services.catalog.offers import iso
 
 # Events renew it at once; the second is for when one of them could not reach the cache.
 SHELF = Shelf("available", fresh_seconds=1, kept_seconds=10)

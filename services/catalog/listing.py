@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from common.errors import NotFound
 from common.routers import replica_reads
+from common.times import iso, iso_or_none
 from services.catalog import availability
 from services.catalog.hot_reads import Shelf
 from services.catalog.models import Event, Ticket
-from services.catalog.offers import iso, iso_or_none
 from services.catalog.refusals import event_not_found, ticket_not_found
 
 SHELF = Shelf("pages", fresh_seconds=5, kept_seconds=60, stamped=True)

@@ -5,13 +5,13 @@ Whoever changes a ticket, or the event that it is for, announces it in the same 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TypedDict
 
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from common.events.outbox import publish
+from common.times import iso, iso_or_none
 from services.catalog.models import Ticket
 from services.catalog.refusals import ticket_not_found
 
@@ -63,16 +63,6 @@ def touch(tickets: QuerySet[Ticket]) -> None:
     """Announce the tickets as changed, because something that they all share did."""
     tickets.update(version=F("version") + 1, updated_at=timezone.now())
     announce(tickets.all())
-
-
-def iso(moment: datetime) -> str:
-    """Return a moment as ISO 8601 in UTC."""
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def iso_or_none(moment: datetime | None) -> str | None:
-    """Return a moment as ISO 8601 in UTC, and an open end as None."""
-    return iso(moment) if moment else None
 
 
 def _offer(ticket: Ticket) -> Offer:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
+from common.times import iso, iso_or_none
 from services.order.models import Order, OrderItem, Payment
 from services.order.states import OrderStatus
-
-
-def iso(moment: datetime | None) -> str | None:
-    """Return a moment as UTC ISO 8601, as DRF writes it."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def placed_order(order: Order, items: Iterable[OrderItem]) -> dict[str, Any]:
@@ -25,7 +18,7 @@ def placed_order(order: Order, items: Iterable[OrderItem]) -> dict[str, Any]:
         "items": item_list(items),
         "total": order.total,
         "currency": order.currency,
-        "expires_at": iso(order.expires_at),
+        "expires_at": iso_or_none(order.expires_at),
         "created_at": iso(order.created_at),
     }
 
@@ -35,7 +28,7 @@ def order_document(order: Order) -> dict[str, Any]:
     return {
         **placed_order(order, order.items.all()),
         "status": str(order.status),
-        "expires_at": iso(order.ends_at),
+        "expires_at": iso_or_none(order.ends_at),
         "updated_at": iso(order.updated_at),
         "rejection": _reason(order),
         "payments": [payment_document(payment) for payment in order.payments.all()],

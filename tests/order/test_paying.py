@@ -12,8 +12,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from common.events.models import OutboxEvent
+from common.times import iso
 from services.order import inventory_client, saga
-from services.order.documents import iso
 from services.order.models import Order, Payment
 from services.order.providers import sandbox
 from services.order.providers.base import Outcome

@@ -10,6 +10,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from common.serializers import StrictSerializer, WholeNumberField
+from common.times import iso
 from services.inventory.entries import Hold, Outcome, State
 from services.inventory.models import STOCK_MAX, Reservation, Stock, StockMovement
 
@@ -112,7 +113,7 @@ def document_of(state: State) -> dict[str, Any]:
     """Return what ReservationSerializer makes of a reservation, without its cost."""
     return {
         **state._asdict(),
-        "expires_at": state.expires_at.isoformat().replace("+00:00", "Z"),
+        "expires_at": iso(state.expires_at),
         "order_id": str(state.order_id) if state.order_id else None,
     }
 
