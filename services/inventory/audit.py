@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from common.databases import consistent_snapshot
 from common.events.outbox import pending_count
+from services.inventory import ledger
 from services.inventory.models import BuyerHold, Reservation, Stock, StockMovement
 from services.inventory.states import INIT, TRANSITIONS, Status
 
@@ -89,17 +90,19 @@ def _paths() -> Iterable[str]:
 
 
 def _ledger(stocks: dict[int, Stock]) -> Iterable[str]:
-    counters: dict[int, dict[str, int]] = {}
+    counters: dict[int, ledger.Counters] = {}
     movements = StockMovement.objects.order_by("seq").values_list("ticket_id", "kind", "quantity")
     for ticket_id, kind, quantity in movements.iterator():
         if kind == StockMovement.Kind.INITIALISE:
-            counters[ticket_id] = {"available": quantity, "reserved": 0, "sold": 0}
+            counters[ticket_id] = ledger.Counters(
+                total=quantity, available=quantity, reserved=0, sold=0
+            )
         elif ticket_id in counters:
-            effect = TRANSITIONS[kind].effect if kind in TRANSITIONS else {"available": 1}
-            for counter, sign in effect.items():
-                counters[ticket_id][counter] += sign * quantity
+            ledger.add(counters[ticket_id], kind, quantity)
     for ticket_id, row in stocks.items():
-        stored = {"available": row.available, "reserved": row.reserved, "sold": row.sold}
+        stored = ledger.Counters(
+            total=row.total, available=row.available, reserved=row.reserved, sold=row.sold
+        )
         if counters.get(ticket_id) != stored:
             yield f"ticket {ticket_id}: {stored}; the ledger says {counters.get(ticket_id)}"
 

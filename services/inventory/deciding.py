@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from django.db import connection
-from django.db.models import Value
+from django.db.models import QuerySet, Value
 from django.db.models.functions import Concat
 from django.db.models.lookups import Exact
 from django.utils import timezone
@@ -75,6 +75,13 @@ def foregone(call: str, decision: Decision, found: dict[str, State]) -> Answers:
     return {} if moves else told
 
 
+def overdue(passing_over: Iterable[str] = ()) -> QuerySet[Reservation]:
+    """Return the holds whose time is over, the oldest first."""
+    held = Reservation.objects.filter(status=TRANSITIONS["expire"].source)
+    late = held.filter(expires_at__lt=timezone.now())
+    return late.exclude(pk__in=list(passing_over)).order_by("expires_at")
+
+
 def expire(*, limit: int, only: str | None = None, passing_over: Iterable[str] = ()) -> int:
     """Give back up to ``limit`` of the overdue holds, the oldest first; return how many.
 
@@ -83,11 +90,10 @@ def expire(*, limit: int, only: str | None = None, passing_over: Iterable[str] =
     step = TRANSITIONS["expire"]
 
     def work() -> int:
-        overdue = Reservation.objects.filter(status=step.source, expires_at__lt=timezone.now())
-        mine = overdue.exclude(pk__in=list(passing_over))
-        mine = mine if only is None else mine.filter(pk=only)
+        due_now = overdue(passing_over)
+        mine = due_now if only is None else due_now.filter(pk=only)
         skip = connection.features.has_select_for_update_skip_locked
-        rows = mine.order_by("expires_at").select_for_update(skip_locked=skip)[:limit]
+        rows = mine.select_for_update(skip_locked=skip)[:limit]
         due = [
             (State(*row)._replace(status=step.target, reason=EXPIRED), "expiry")
             for row in rows.values_list(*State._fields)
@@ -142,11 +148,12 @@ def _move(call: str, moves: Sequence[tuple[State, str]]) -> None:
         raise _MovedMeanwhile
     if "available" in step.effect:
         limits.give_back(units_by_buyer(states))
-    for ticket_id, units in units_by_ticket(states).items():
+    by_ticket = units_by_ticket(states)
+    for ticket_id, units in by_ticket.items():
         if not stock.move(ticket_id, step.effect, units):
             raise BooksDisagree(f"ticket {ticket_id} has not the {units} units to {call}")
     ledger.record_reservations((call, state, actor) for state, actor in moves)
-    stock.announce(units_by_ticket(states))
+    stock.announce(by_ticket)
     if call == "expire":
         publish_all(_expired(state) for state in states)
 

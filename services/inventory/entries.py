@@ -1,4 +1,4 @@
-"""What goes into a reservation call and what comes out of it: small values, no tables."""
+"""What goes into a reservation call and what comes out of it, as small values; and their sums."""
 
 from __future__ import annotations
 

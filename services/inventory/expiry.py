@@ -6,13 +6,10 @@ import time
 from functools import partial
 
 import structlog
-from django.utils import timezone
 
 from common.database_errors import is_outage
 from common.loops import Loop
 from services.inventory import deciding
-from services.inventory.models import Reservation
-from services.inventory.states import Status
 
 log = structlog.get_logger(__name__)
 
@@ -35,9 +32,7 @@ def expire_batch(aside: Aside | None = None) -> int:
     for reservation_id in [one for one, until in aside.items() if until < time.monotonic()]:
         del aside[reservation_id]
     # Most of the time there are none, and finding that out shall lock nothing.
-    overdue = Reservation.objects.filter(status=Status.RESERVED, expires_at__lt=timezone.now())
-    overdue = overdue.exclude(pk__in=list(aside)).order_by("expires_at")
-    found = list(overdue.values_list("pk", flat=True)[:BATCH_SIZE])
+    found = list(deciding.overdue(aside).values_list("pk", flat=True)[:BATCH_SIZE])
     if not found:
         return 0
     try:

@@ -61,16 +61,16 @@ def counters(ticket_id: int, up_to: int | None = None) -> Counters:
     )
     result = Counters(total=0, available=0, reserved=0, sold=0)
     for kind, units in sums.items():
-        for counter, sign in effect_of(kind).items():
-            result[counter] += sign * units  # type: ignore[literal-required]
+        add(result, kind, units)
     return result
 
 
-def effect_of(kind: str) -> dict[str, int]:
-    """Return what a unit of a movement of this kind does to the counters."""
-    if kind in TRANSITIONS:
-        return TRANSITIONS[kind].effect
-    return {"total": +1, "available": +1}
+def add(counters: Counters, kind: str, units: int) -> None:
+    """Add what movements of this kind and so many units do to the counters."""
+    stock_line = {"total": +1, "available": +1}
+    effect = TRANSITIONS[kind].effect if kind in TRANSITIONS else stock_line
+    for counter, sign in effect.items():
+        counters[counter] += sign * units  # type: ignore[literal-required]
 
 
 def transitions_of(reservation_id: str) -> list[dict[str, object]]:

@@ -41,11 +41,10 @@ def _counted(keys: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:
     buyers = defaultdict(list)
     for ticket_id, buyer_id in keys:
         buyers[ticket_id].append(buyer_id)
-    rows = [
-        row
+    return {
+        (ticket_id, buyer_id): quantity
         for ticket_id, buyer_ids in buyers.items()
-        for row in BuyerHold.objects.filter(
+        for buyer_id, quantity in BuyerHold.objects.filter(
             ticket_id=ticket_id, buyer_id__in=buyer_ids
-        ).values_list("ticket_id", "buyer_id", "quantity")
-    ]
-    return {(ticket_id, buyer_id): quantity for ticket_id, buyer_id, quantity in rows}
+        ).values_list("buyer_id", "quantity")
+    }

@@ -29,6 +29,7 @@ from services.inventory.entries import (
     group_refused,
     holds_of,
     states_of,
+    tickets_of,
     units_by_buyer,
     units_by_ticket,
 )
@@ -46,8 +47,8 @@ def reserve_groups(groups: Sequence[Group]) -> list[Answers]:
     """
     answers: list[Answers] = [{} for _ in groups]
     known: dict[str, State] = {}
-    waiting = list(range(len(groups)))
-    while waiting:
+    everyone = range(len(groups))
+    while waiting := [n for n in everyone if len(answers[n]) < len(groups[n].holds)]:
         taken: list[tuple[int, Group]] = []
         claimed: set[str] = set()
         for number in waiting:
@@ -60,7 +61,6 @@ def reserve_groups(groups: Sequence[Group]) -> list[Answers]:
                 # A part of it depends on what comes of an earlier group: nobody behind it may be
                 # served before it. (Who depends on that as a whole needs nothing more.)
                 break
-        waiting = [n for n in waiting if len(answers[n]) < len(groups[n].holds)]
         if not taken:
             continue
         try:
@@ -75,8 +75,6 @@ def reserve_groups(groups: Sequence[Group]) -> list[Answers]:
         for (number, _), new in zip(taken, told, strict=True):
             answers[number] |= new
             known |= {one: o.reservation for one, o in new.items() if o.reservation is not None}
-        done = {number for number, _ in taken}
-        waiting = [number for number in waiting if number not in done]
     return answers
 
 
@@ -119,8 +117,13 @@ def _reserve_new(groups: Sequence[Group]) -> list[Answers]:
     ends = {ttl: now + timedelta(seconds=ttl) for ttl in {hold.ttl_seconds for hold in holds}}
     states = {hold.reservation_id: _reserved(hold, ends[hold.ttl_seconds]) for hold in holds}
     _insert((*states[one], now, now) for one in sorted(states))
-    held = limits.count(units_by_buyer(holds))
-    refusals = _take_all(groups, held) or _take_what_fits(groups, held)
+    by_buyer = units_by_buyer(holds)
+    held = limits.count(by_buyer)
+    within = all(held[key] + by_buyer[key] <= limit for key, limit in limits_of(holds).items())
+    if within and _takes_all(units_by_ticket(holds)):
+        refusals: list[Refusals] = [{} for _ in groups]
+    else:
+        refusals = _take_what_fits(groups, held)
     told = [
         {one: _outcome(states[one], refused) for one in _ids(group)}
         for group, refused in zip(groups, refusals, strict=True)
@@ -134,28 +137,25 @@ def _reserve_new(groups: Sequence[Group]) -> list[Answers]:
         if outcome.reservation is not None
     )
     accepted = [group for group, refused in zip(groups, refusals, strict=True) if not refused]
-    stock.announce(units_by_ticket(holds_of(accepted)))
+    stock.announce(tickets_of(holds_of(accepted)))
     return told
 
 
-def _take_all(groups: Sequence[Group], held: dict[tuple[int, str], int]) -> list[Refusals] | None:
-    """Take the stock for the whole batch with one conditional UPDATE; None if it does not fit."""
-    holds = holds_of(groups)
-    wanted, by_buyer = units_by_ticket(holds), units_by_buyer(holds)
-    limits_stated = limits_of(holds)
-    if any(held[key] + by_buyer[key] > limit for key, limit in limits_stated.items()):
-        return None
+def _takes_all(wanted: dict[int, int]) -> bool:
+    """Take the stock for the whole batch with one conditional UPDATE, if it fits.
+
+    Several tickets are taken all or none, and that wants their locks first.
+    """
     if len(wanted) > 1:
-        # All tickets or none: that takes the locks first.
-        return None
+        return False
     [(ticket_id, units)] = wanted.items()
-    return [{} for _ in groups] if stock.move(ticket_id, _RESERVE.effect, units) else None
+    return stock.move(ticket_id, _RESERVE.effect, units)
 
 
 def _take_what_fits(groups: Sequence[Group], held: dict[tuple[int, str], int]) -> list[Refusals]:
     """Serve the groups in their order, with all rows locked; give refused limits back."""
     holds = holds_of(groups)
-    left = stock.lock(units_by_ticket(holds))
+    left = stock.lock(tickets_of(holds))
     refusals = allocate([group.holds for group in groups], left, held)
     pairs = list(zip(groups, refusals, strict=True))
     accepted = holds_of(group for group, refused in pairs if not refused)

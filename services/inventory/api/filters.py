@@ -26,23 +26,22 @@ from rest_framework.exceptions import ValidationError as ValidationFailed
 from rest_framework.request import Request
 
 from common.validators import validate_year
+from services.inventory.api.serializers import TICKET_ID_MAX
 from services.inventory.models import Reservation, Stock, StockMovement
 from services.inventory.states import Status
 
 ID_LENGTH_MAX = 64
 PAGING = ("page", "page_size", "format")
-# Fits a BIGINT on every database.
-NUMBER_MAX = 10**18 - 1
 
 
 def require_known(request: Request, filters: type[FilterSet]) -> None:
     """Raise 400 for a query parameter that no filter has: a misspelt one must not look like an
     answer to it."""
     known = {*filters.base_filters, *PAGING}
-    refusal = ErrorDetail(f"There is no such filter; known are {', '.join(sorted(known))}.")
-    refusal.code = "unknown_field"
     unknown = sorted(set(request.query_params) - known)
     if unknown:
+        detail = f"There is no such filter; known are {', '.join(sorted(known))}."
+        refusal = ErrorDetail(detail, "unknown_field")
         raise ValidationFailed({name: [refusal] for name in unknown})
 
 
@@ -52,7 +51,7 @@ class WholeNumberFilter(Filter):
     field_class = IntegerField
 
     def __init__(self, field: str, lookup: str = "exact", label: str = "") -> None:
-        super().__init__(field, lookup, label=label, min_value=0, max_value=NUMBER_MAX)
+        super().__init__(field, lookup, label=label, min_value=0, max_value=TICKET_ID_MAX)
 
 
 class _YesNoField(NullBooleanField):
