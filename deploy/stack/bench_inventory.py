@@ -14,7 +14,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -89,7 +89,10 @@ def _kept(
 
 
 def _measure_system(
-    database: str, env: dict[str, str], seconds: float, workloads: Any
+    database: str,
+    env: dict[str, str],
+    seconds: float,
+    workloads: Callable[[Stack], Iterator[Workload]],
 ) -> list[Figure]:
     with _private_system(database, env) as stack:
         figures = []
@@ -111,13 +114,12 @@ def _private_system(database: str, env: dict[str, str]) -> Iterator[Stack]:
         tempfile.TemporaryDirectory(prefix="flash-sale-bench-") as folder,
         Stack(Path(folder), database=database, env={**passed, **env}) as stack,
     ):
-        admin = stack.api(stack.logins["admin"]["username"])
-        admin.put(f"/api/inventory/stocks/{TICKET_ID}", {"total": HUGE_STOCK}).require(201)
+        _admin(stack).put(f"/api/inventory/stocks/{TICKET_ID}", {"total": HUGE_STOCK}).require(201)
         yield stack
 
 
 def _shared(stack: Stack) -> Iterator[Workload]:
-    admin = [stack.api(stack.logins["admin"]["username"]).token]
+    admin = [_admin(stack).token]
     yield Workload(REFUSED, _refused, admin, expected=frozenset({400}))
     yield Workload(RESERVED, _reserve(), admin)
     yield Workload(IDLE, _reserve(), admin, connections=1)
@@ -125,13 +127,13 @@ def _shared(stack: Stack) -> Iterator[Workload]:
 
 
 def _alone(stack: Stack) -> Iterator[Workload]:
-    admin = [stack.api(stack.logins["admin"]["username"]).token]
+    admin = [_admin(stack).token]
     yield Workload(EACH_ALONE, _reserve(), admin)
     yield Workload(IDLE_ALONE, _reserve(), admin, connections=1)
 
 
 def _sqlite(stack: Stack) -> Iterator[Workload]:
-    admin = [stack.api(stack.logins["admin"]["username"]).token]
+    admin = [_admin(stack).token]
     yield Workload(PLAIN_SQLITE, _reserve(), admin)
     yield _batched(stack, BATCHED_SQLITE)
 
@@ -141,16 +143,13 @@ def _measure_expiry(stack: Stack, name: str) -> Figure:
     show_progress(f"Measuring: {name} ...")
     loops = "inventory-loops"
     stack.stop_child(loops)
-    admin = stack.api(stack.logins["admin"]["username"])
+    admin = _admin(stack)
     stock = f"/api/inventory/stocks/{TICKET_ID}"
     before = admin.get(stock).require(200)["reserved"]
     ids = _fresh_ids()
-    token = stack.manage("order", "service_token", "inventory").stdout.strip()
-    service = Api(stack.services["inventory"]["url"], token)
+    service = Api(stack.services["inventory"]["url"], _service_token(stack))
     while (held := admin.get(stock).require(200)["reserved"] - before) < OVERDUE_HOLDS:
-        entries = [{**_entry(*next(ids)), "ttl_seconds": 1} for _ in range(BATCH_ENTRIES)]
-        groups = [{"call": "reserve", "entries": [entry]} for entry in entries]
-        service.post(BATCH, {"groups": groups}).require(200)
+        service.post(BATCH, _batch(ids, ttl_seconds=1)).require(200)
     time.sleep(1.5)
     stack.start_child(loops)
     started = time.monotonic()
@@ -163,10 +162,18 @@ def _measure_expiry(stack: Stack, name: str) -> Figure:
 
 
 def _batched(stack: Stack, name: str) -> Workload:
-    token = stack.manage("order", "service_token", "inventory").stdout.strip()
+    token = [_service_token(stack)]
     return Workload(
-        name, _reserve_many(), [token], connections=BATCH_CONNECTIONS, units=BATCH_ENTRIES
+        name, _reserve_many(), token, connections=BATCH_CONNECTIONS, units=BATCH_ENTRIES
     )
+
+
+def _admin(stack: Stack) -> Api:
+    return stack.api(stack.logins["admin"]["username"])
+
+
+def _service_token(stack: Stack) -> str:
+    return stack.manage("order", "service_token", "inventory").stdout.strip()
 
 
 async def _refused(client: Client) -> list[Reply]:
@@ -186,9 +193,7 @@ def _reserve_many() -> Request:
     ids = _fresh_ids()
 
     async def request(client: Client) -> list[Reply]:
-        entries = [_entry(*next(ids)) for _ in range(BATCH_ENTRIES)]
-        groups = [{"call": "reserve", "entries": [entry]} for entry in entries]
-        reply = await client.post(BATCH, {"groups": groups})
+        reply = await client.post(BATCH, _batch(ids))
         if reply.status == 200 and reply.body.count(b'"status":201') != BATCH_ENTRIES:
             return [Reply(500, {}, b'{"code": "not_all_reserved"}')]
         return [reply]
@@ -199,6 +204,11 @@ def _reserve_many() -> Request:
 def _fresh_ids() -> Iterator[tuple[str, int]]:
     run = secrets.token_hex(8)
     return ((f"{run}-{number}", number) for number in itertools.count())
+
+
+def _batch(ids: Iterator[tuple[str, int]], **more: Any) -> dict[str, Any]:
+    entries = [{**_entry(*next(ids)), **more} for _ in range(BATCH_ENTRIES)]
+    return {"groups": [{"call": "reserve", "entries": [entry]} for entry in entries]}
 
 
 def _entry(reservation_id: str, number: int) -> dict[str, Any]:
