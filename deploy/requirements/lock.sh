@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes the locked, hashed requirement files beside this script from pyproject.toml.
-# Needs uv on PATH (or UV=/path/to/uv). All four files hold the same versions: dev is compiled
+# Needs uv on PATH (or UV=/path/to/uv). All files hold the same versions: dev is compiled
 # first with every extra, and the others are constrained by it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -21,12 +21,15 @@ compile() { # compile FILE CONSTRAINTS [uv options]
     >"$folder/$file"
 }
 
-compile all.txt "$scratch/constraints.txt" pyproject.toml --extra embedded --extra dev --extra mysql
+compile all.txt "$scratch/constraints.txt" pyproject.toml --extra embedded --extra dev --extra mysql --extra nats --extra stripe
 rm "$folder/all.txt"
 grep -v -- '--hash=' "$scratch/all.txt" | sed 's/ *\\$//' >"$scratch/versions.txt"
 
 compile core.txt "$scratch/versions.txt" pyproject.toml
 compile local.txt "$scratch/versions.txt" pyproject.toml --extra embedded
-compile dev.txt "$scratch/versions.txt" pyproject.toml --extra embedded --extra dev
-grep '^mysqlclient==' "$scratch/versions.txt" >"$scratch/mysql.in"
-compile mysql.txt "$scratch/versions.txt" "$scratch/mysql.in"
+compile dev.txt "$scratch/versions.txt" pyproject.toml --extra embedded --extra dev --extra nats --extra stripe
+for extra in mysqlclient:mysql nats-py:nats stripe:stripe; do
+  file=${extra#*:}
+  grep "^${extra%:*}==" "$scratch/versions.txt" >"$scratch/$file.in"
+  compile "$file.txt" "$scratch/versions.txt" "$scratch/$file.in"
+done
