@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from common.events.models import InboxEvent
 from common.events.transport import Message, StreamTransport, stream_name
+from common.failpoints import failpoint
 from common.ids import derived_uuid
 from common.loops import Loop
 from common.transactions import in_transaction
@@ -46,10 +47,14 @@ class Consumer:
             self._transport = StreamTransport()
         streams = [stream_name(service) for service in settings.EVENT_SUBSCRIPTIONS]
         messages = self._transport.receive(streams, settings.SERVICE, self._name, BATCH_SIZE)
+        if messages:
+            failpoint("consumer.received")
         together = len(messages) > 1 and self._applied_together(messages)
         for message in messages:
             if together or self._dealt_with(message):
+                failpoint("consumer.applied")
                 self._transport.acknowledge(message, settings.SERVICE)
+                failpoint("consumer.acknowledged")
         return len(messages)
 
     def _applied_together(self, messages: Sequence[Message]) -> bool:
@@ -93,6 +98,7 @@ def apply_event(event: dict[str, Any]) -> bool:
         if not parked.update(status=InboxEvent.Status.APPLIED, payload=None, error=""):
             inbox.save(force_insert=True)
         handler(event["data"], event)
+        failpoint("consumer.before_commit")
         return True
 
     try:

@@ -15,6 +15,7 @@ from common.events.leases import hold_lease
 from common.events.models import OutboxEvent
 from common.events.outbox import purge
 from common.events.transport import StreamTransport, stream_name
+from common.failpoints import failpoint
 from common.loops import Loop
 
 log = structlog.get_logger(__name__)
@@ -45,15 +46,18 @@ class Relay:
         events = list(OutboxEvent.objects.filter(published_at=None).order_by("seq")[:BATCH_SIZE])
         if not events or not self._leads():
             return 0
+        failpoint("relay.picked")
         stream = stream_name(settings.SERVICE)
         if self._stream().is_empty(stream) and self._refill(stream):
             # From the oldest on, in the next step: what is sent first must not hide what was lost.
             return len(events)
         if self._stream().send(stream, [event.payload for event in events]):
             self._refill(stream)
+        failpoint("relay.sent")
         OutboxEvent.objects.filter(seq__in=[event.seq for event in events]).update(
             published_at=timezone.now(), attempts=F("attempts") + 1
         )
+        failpoint("relay.marked")
         return len(events)
 
     def _stream(self) -> StreamTransport:

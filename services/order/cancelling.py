@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.errors import Problem
+from common.failpoints import failpoint
 from common.idempotency.records import Answer, Execution, run_once
 from common.transactions import in_transaction
 from services.order import saga
@@ -19,6 +20,7 @@ def cancel_order(order: Order) -> dict[str, Any]:
     409 ``order_not_cancellable`` for one that is paid, expired or refused.
     """
     document = in_transaction(lambda: _cancel(order))
+    failpoint("order.cancel.committed")
     saga.advance_if_possible(Order.objects.get(pk=order.pk))
     return document
 

@@ -16,6 +16,7 @@ import structlog
 from django.db import IntegrityError
 from django.utils import timezone
 
+from common.failpoints import failpoint
 from common.transactions import in_transaction
 from services.order import inventory_client, saga
 from services.order.inventory_client import OrphanSuspect
@@ -68,6 +69,7 @@ def _fit(order_id: UUID, reservation_ids: set[str], order: Order | None) -> int:
         if order is None:
             # The request was only slow; its order came in at this moment.
             return 0
+        failpoint("order.orphan.stood_in")
         log.warning("torn purchase", order_id=str(order_id), holds=sorted(reservation_ids))
     own = {item.pk for item in order.items.all()}
     # What belongs to no line of the order was held for a request that lost to another one.

@@ -15,6 +15,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from common.errors import Problem
+from common.failpoints import failpoint
 from common.idempotency.keys import key_reused
 from common.idempotency.records import Answer, Execution, run_once
 from common.ids import derived_uuid
@@ -50,8 +51,10 @@ def pay_order(*, order: Order, user_id: str, method: str, key: str, fingerprint:
             if refusal.status_code != 409:
                 raise
             return _keep(execution, refusal.status_code, refusal.body())
+        failpoint("order.pay.begun")
         attempt(payment)
         moved = saga.advance_if_possible(Order.objects.get(pk=order.pk))
+        failpoint("order.pay.before_answer")
         payment.refresh_from_db()
         body = {"order": order_document(moved), "payment": payment_document(payment)}
         return _keep(execution, 200, body)
@@ -66,6 +69,7 @@ def attempt(payment: Payment) -> bool:
     if payment.status != PaymentStatus.CREATED or payment.provider_reference:
         return False
     charge = provider(payment.provider).charge(payment)
+    failpoint("order.pay.charged")
     return book(payment, charge.outcome, charge.reference)
 
 
@@ -81,6 +85,7 @@ def book(payment: Payment, outcome: Outcome, reference: str) -> bool:
     elif outcome is Outcome.DECLINED:
         payments.apply(payment.pk, "decline", provider_reference=reference)
     elif in_transaction(lambda: _capture(payment, reference)):
+        failpoint("order.pay.captured")
         return True
     else:
         payments.refund_due_payments(payment.order_id)
@@ -156,6 +161,7 @@ def _capture(payment: Payment, reference: str) -> bool:
             log.error("captured after a decline; giving it back", payment_id=str(payment.pk))
         return False
     if saga.apply(payment.order_id, "pay"):
+        failpoint("order.pay.before_commit")
         return True
     payments.apply(payment.pk, "owe_refund")
     log.warning(

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from common.errors import Unavailable
+from common.failpoints import failpoint
 from common.transactions import in_transaction
 from services.order.models import Payment
 from services.order.providers.registry import provider
@@ -45,7 +46,9 @@ def refund_due_payments(order_id: UUID) -> None:
 
 def refund(payment: Payment) -> None:
     """Give a payment's money back. Repeating it is harmless: the provider knows the payment."""
+    failpoint("order.refund.before")
     provider(payment.provider).refund(payment)
+    failpoint("order.refund.given")
     if apply(payment.pk, "refund"):
         log.info("refunded", payment_id=str(payment.pk), order_id=str(payment.order_id))
 

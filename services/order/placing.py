@@ -21,6 +21,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from common.errors import Problem, Unavailable
+from common.failpoints import failpoint
 from common.idempotency.keys import key_reused
 from common.ids import derived_token, derived_uuid
 from common.request_id import current_request_id
@@ -96,6 +97,7 @@ def place_order(purchase: Purchase) -> Placed:
         in_transaction(lambda: _insert(order, items))
     except IntegrityError:
         return _lost_to_another(purchase, entries)
+    failpoint("order.place.committed")
     return Placed(order, items, replayed=False)
 
 
@@ -151,7 +153,9 @@ def _require_countable(purchase: Purchase, offers: Mapping[int, TicketOffer]) ->
 def _reserve(purchase: Purchase, offers: Mapping[int, TicketOffer]) -> list[Entry]:
     """Ask inventory for the holds, when it is this request's turn to ask."""
     with sold_out.turn(purchase.quantities) as asked_at:
+        failpoint("order.place.before_reserve")
         [entries] = inventory_client.reserve([_holds(purchase, offers)])
+        failpoint("order.place.reserved")
         if not any(entry.code for entry in entries):
             sold_out.forget(purchase.quantities)
         for ticket_id, entry in zip(purchase.quantities, entries, strict=True):
@@ -281,6 +285,7 @@ def _insert(order: Order, items: Sequence[OrderItem]) -> None:
     OrderItem.objects.bulk_create(items)
     rejected = order.status == OrderStatus.REJECTED
     saga.announce(order, items, ORDER_STEPS["reject" if rejected else "place"].event)
+    failpoint("order.place.before_commit")
 
 
 def _lost_to_another(purchase: Purchase, entries: Sequence[Entry]) -> Placed:

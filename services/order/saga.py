@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from common.errors import Unavailable
 from common.events.outbox import publish
+from common.failpoints import failpoint
 from common.transactions import in_transaction
 from services.order import inventory_client, payments
 from services.order.documents import order_event
@@ -137,9 +138,11 @@ def _expire_if_overdue(order: Order) -> None:
 def _commit(order: Order) -> None:
     """Turn the holds of a paid order into sales; if any is lost, give the money back."""
     entries = inventory_client.commit(_reservation_ids(order))
+    failpoint("order.commit.answered")
     refused = [entry for entry in entries if entry.code]
     if not refused:
         apply(order.pk, "confirm")
+        failpoint("order.commit.confirmed")
         return
     lost = [entry for entry in refused if entry.code in LOST_CODES]
     if not lost:
@@ -147,6 +150,7 @@ def _commit(order: Order) -> None:
         raise Unavailable("inventory_unavailable", "The inventory service refused the commit.")
     log.warning("paid too late", order_id=str(order.pk), lost=[e.reservation_id for e in lost])
     if _lose(order):
+        failpoint("order.commit.lost")
         payments.refund_due_payments(order.pk)
         advance(Order.objects.get(pk=order.pk))
 
@@ -171,7 +175,9 @@ def _lose(order: Order) -> bool:
 
 def _release(order: Order) -> None:
     """Give back whatever a refused, cancelled or expired order may still hold."""
+    failpoint("order.release.before")
     if release_holds(_reservation_ids(order)):
+        failpoint("order.release.answered")
         settle(order)
 
 

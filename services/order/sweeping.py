@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from common.errors import Unavailable
+from common.failpoints import failpoint
 from common.idempotency.records import purge_records
 from common.loops import Loop
 from common.transactions import in_transaction
@@ -66,6 +67,7 @@ def _sweep(due: QuerySet[Row], finish: Callable[[Row], object]) -> int:
     for row in due[:BATCH_SIZE]:
         if not _claim(row):
             continue
+        failpoint("order.sweep.claimed")
         try:
             finish(row)
         except Unavailable as error:

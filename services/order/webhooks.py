@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from common.errors import Problem, Unavailable
+from common.failpoints import failpoint
 from services.order import paying, saga
 from services.order.models import Order, Payment
 from services.order.providers.base import Notice
@@ -27,6 +28,7 @@ def receive(*, provider_name: str, headers: Mapping[str, str], body: bytes) -> N
     except Problem as refusal:
         log.warning("webhook refused", provider=provider_name, reason=str(refusal))
         raise
+    failpoint("order.webhook.read")
     if paying.book(payment, notice.outcome, notice.reference):
         saga.advance_if_possible(Order.objects.get(pk=payment.order_id))
 
