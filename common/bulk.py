@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 
 from django.db import connection
-from django.db.models import DateTimeField, Field, Model, UUIDField
+from django.db.models import DateTimeField, Field, ForeignKey, JSONField, Model, UUIDField
 
-_CONVERTED = (DateTimeField, UUIDField)
+_CONVERTED = (DateTimeField, ForeignKey, JSONField, UUIDField)
 _INSERT = "INSERT INTO {table} ({columns}) VALUES ({marks})"
 _ADD = {
     "mysql": _INSERT + " ON DUPLICATE KEY UPDATE {last} = {last} + VALUES({last})",

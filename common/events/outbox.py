@@ -25,6 +25,8 @@ class NewEvent(NamedTuple):
     aggregate_id: str
     event_type: str
     data: dict[str, Any]
+    # The request that it comes from, where that is not the one at work now.
+    request_id: str = ""
 
 
 def publish(
@@ -60,7 +62,7 @@ def _row(event: NewEvent) -> OutboxEvent:
             "subject": event.aggregate_id,
             "time": timezone.now().isoformat(),
             "datacontenttype": "application/json",
-            "requestid": current_request_id(),
+            "requestid": event.request_id or current_request_id(),
             "data": event.data,
         },
     )

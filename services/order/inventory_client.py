@@ -5,7 +5,7 @@ Every call may be repeated: what a lost answer did is found out by sending the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_PATH = "/internal/inventory/reservations:batch"
 HOLDS_PATH = "/internal/inventory/holds"
+# Inventory takes no more in one call.
+CALL_ENTRIES_MAX = 256
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,14 @@ class OrphanSuspect:
 
 
 def reserve(groups: Sequence[Sequence[HoldRequest]]) -> list[list[Entry]]:
-    """Reserve each group as a whole or not at all, all groups in one call."""
-    return _batch(
-        "reserve",
-        [[hold.as_json() for hold in group] for group in groups],
-    )
+    """Reserve each group as a whole or not at all, as many in one call as it takes.
+
+    Unavailable if a call is not answered: what became of any of the groups is then not known.
+    """
+    answers: list[list[Entry]] = []
+    for part in _parts(groups):
+        answers += _batch("reserve", [[hold.as_json() for hold in group] for group in part])
+    return answers
 
 
 def commit(reservation_ids: Sequence[str]) -> list[Entry]:
@@ -101,6 +106,20 @@ def holds(
         raise _misunderstood(status, body)
     found = [OrphanSuspect(one["reservation_id"], UUID(one["order_id"])) for one in body["holds"]]
     return found, body["next"]
+
+
+def _parts(groups: Sequence[Sequence[HoldRequest]]) -> Iterator[list[Sequence[HoldRequest]]]:
+    """Yield the groups in pieces that fit into one call."""
+    part: list[Sequence[HoldRequest]] = []
+    size = 0
+    for group in groups:
+        if part and size + len(group) > CALL_ENTRIES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(group)
+        size += len(group)
+    if part:
+        yield part
 
 
 def _named(reservation_ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -46,24 +46,43 @@ _TIME_FIELDS = ("event_starts_at", "event_ends_at", "sale_starts_at", "sale_ends
 KNOWN_TO_THE_PUBLIC = frozenset({"PUBLISHED", "ENDED"})
 
 
-def open_offers(quantities: Mapping[int, int]) -> dict[int, TicketOffer]:
-    """Return the offers of the tickets, all of them open, for these many of each.
-
-    404 ``ticket_not_found``, 409 ``sale_not_open``, 409 ``limit_exceeded`` (of one order), 409
-    ``mixed_currencies``.
-    """
+def all_open(tickets: Iterable[int], offers: Mapping[int, TicketOffer]) -> bool:
+    """Tell whether all of the tickets may be bought now, as far as these offers know."""
     now = timezone.now()
-    offers = TicketOffer.objects.in_bulk(quantities)
+    return all(one in offers and offers[one].is_open(now) for one in tickets)
+
+
+def require_open(tickets: Collection[int]) -> None:
+    """Ask the catalog about those of the tickets that are unknown or closed here.
+
+    404 ``ticket_not_found``, 409 ``sale_not_open`` unless all of them may be bought now.
+    """
+    known = TicketOffer.objects.in_bulk(tickets)
+    for ticket_id in tickets:
+        if not all_open([ticket_id], known):
+            _require_open(_looked_up(ticket_id, known.get(ticket_id)))
+
+
+def require_buyable(quantities: Mapping[int, int], offers: Mapping[int, TicketOffer]) -> None:
+    """Require that one order may have so many of these tickets.
+
+    409 ``limit_exceeded`` (of one order), ``mixed_currencies``.
+    """
     for ticket_id, quantity in quantities.items():
-        offer = offers.get(ticket_id)
-        if offer is None or not offer.is_open(now):
-            offer = offers[ticket_id] = _looked_up(ticket_id, offer)
-        _require_open(offer, quantity)
-    if len({offer.currency for offer in offers.values()}) > 1:
+        offer = offers[ticket_id]
+        limit = offer.per_order_limit
+        if limit is not None and quantity > limit:
+            raise Problem(
+                409,
+                "limit_exceeded",
+                f"At most {limit} of {offer} per order; {quantity} wanted.",
+                ticket_id=ticket_id,
+                limit=limit,
+            )
+    if len({offers[one].currency for one in quantities}) > 1:
         raise Problem(
             409, "mixed_currencies", "These tickets are sold in different currencies; order apart."
         )
-    return offers
 
 
 _ensure = bulk.ensurer(TicketOffer, "ticket_id", *_PLAIN_FIELDS, *_TIME_FIELDS)
@@ -84,20 +103,11 @@ def store(data: Mapping[str, Any]) -> None:
     older.update(**fields)
 
 
-def _require_open(offer: TicketOffer, quantity: int) -> None:
+def _require_open(offer: TicketOffer) -> None:
     if offer.event_status not in KNOWN_TO_THE_PUBLIC:
         raise _no_such_ticket(offer.ticket_id)
     if not offer.is_open(timezone.now()):
         raise sale_not_open(offer.ticket_id, f"{offer} is not on sale at this moment.")
-    limit = offer.per_order_limit
-    if limit is not None and quantity > limit:
-        raise Problem(
-            409,
-            "limit_exceeded",
-            f"At most {limit} of {offer} per order; {quantity} wanted.",
-            ticket_id=offer.ticket_id,
-            limit=limit,
-        )
 
 
 def sale_not_open(ticket_id: int, detail: str) -> Problem:

@@ -17,11 +17,12 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from common.failpoints import failpoint
+from common.request_id import current_request_id
 from common.transactions import in_transaction
 from services.order import inventory_client, saga
 from services.order.inventory_client import OrphanSuspect
 from services.order.models import Order
-from services.order.placing import interrupted
+from services.order.refusals import interrupted
 from services.order.states import ORDER_STEPS, OrderStatus
 
 log = structlog.get_logger(__name__)
@@ -98,7 +99,7 @@ def _stand_in(order_id: UUID) -> Order | None:
         status=ORDER_STEPS["reject"].target,
         total=0,
         currency="",
-        rejection=interrupted(),
+        rejection=interrupted(current_request_id()),
         due_at=now + saga.SWEEP_AFTER,
         created_at=now,
         updated_at=now,

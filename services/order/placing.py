@@ -1,4 +1,7 @@
-"""Placing an order: check the offer, hold the units, insert the order with its outcome.
+"""Placing orders: check the offers, hold the units, insert the orders with their outcome.
+
+Purchases that wait at the same moment are placed together (common.group_commit), in lanes by
+ticket: one call to inventory and one transaction for all of them.
 
 Everything has an id derived from (user, key), so nothing has to be written before inventory is
 asked: whoever repeats the request meets the same holds and the same order. A crash between the two
@@ -7,12 +10,10 @@ leaves a hold that names an order which does not exist; orphans.py finds it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -20,117 +21,121 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.utils import timezone
 
+from common import bulk
+from common.database_errors import as_problem
 from common.errors import Problem, Unavailable
+from common.events.outbox import NewEvent, publish_all
 from common.failpoints import failpoint
+from common.group_commit import GroupCommit
 from common.idempotency.keys import key_reused
-from common.ids import derived_token, derived_uuid
-from common.request_id import current_request_id
 from common.transactions import in_transaction
-from services.order import inventory_client, saga, sold_out
+from services.order import inventory_client, offers, saga, sold_out
+from services.order.documents import order_event
 from services.order.inventory_client import Entry, HoldRequest
 from services.order.models import Order, OrderItem, TicketOffer
-from services.order.offers import open_offers, sale_not_open
+from services.order.purchases import Placed, Purchase
+from services.order.refusals import rejection_of, sold_out_for_now
 from services.order.states import ORDER_STEPS, OrderStatus
 
 log = structlog.get_logger(__name__)
 
 # Keeps every sum far inside a BIGINT.
 TOTAL_MAX = 10**15
-# inventory's refusal → (ours, for the buyer)
-_REFUSALS = {"insufficient_stock": "sold_out", "limit_exceeded": "limit_exceeded"}
+
+Offers = Mapping[int, TicketOffer]
+
+
+class _Closed(NamedTuple):
+    """The offers known here do not allow the purchase; the catalog may know better."""
 
 
 @dataclass(frozen=True)
-class Purchase:
-    """What somebody wants to buy, under which key."""
+class _Overtaken:
+    """Another process has inserted the order since; what may be held that is not in it."""
 
-    user_id: str
-    key: str
-    fingerprint: str
-    quantities: Mapping[int, int]
-
-    @cached_property
-    def order_id(self) -> UUID:
-        return derived_uuid(self.user_id, self.key)
-
-    def reservation_id(self, ticket_id: int) -> str:
-        return derived_token(self.user_id, self.key, str(ticket_id))
+    entries: Sequence[Entry]
 
 
-@dataclass(frozen=True)
-class Placed:
-    """The order that a key stands for; ``replayed`` when an earlier request made it."""
+class _Draft(NamedTuple):
+    """An order that is about to be inserted with its outcome, and inventory's answer to it."""
 
     order: Order
     items: Sequence[OrderItem]
-    replayed: bool
+    entries: Sequence[Entry]
+    request_id: str
 
 
-def purchase_of(
-    *, user_id: str, key: str, fingerprint: str, lines: Sequence[Mapping[str, int]]
-) -> Purchase:
-    """Return the purchase that a request asks for; lines of the same ticket count together."""
-    quantities: Counter[int] = Counter()
-    for line in sorted(lines, key=lambda line: line["ticket_id"]):
-        quantities[line["ticket_id"]] += line["quantity"]
-    return Purchase(user_id, key, fingerprint, dict(quantities))
+_Outcome = Placed | Problem | _Closed | _Overtaken
 
 
 def place_order(purchase: Purchase) -> Placed:
     """Place the order, or return the one that an earlier request with this key has made.
 
     A REJECTED order is an outcome, kept under the key. What is raised is not kept, so the same key
-    may succeed later: 404 ``ticket_not_found``, 409 ``sale_not_open``, ``sold_out`` by the flag,
-    ``limit_exceeded`` of one order, 503. Another body: 422 ``idempotency_key_reused``.
+    may succeed later: 404 ``ticket_not_found``, 409 ``sale_not_open``, ``sold_out`` by what
+    another one was just told, ``limit_exceeded`` of one order, 503. Another body: 422
+    ``idempotency_key_reused``.
     """
-    earlier = _earlier(purchase)
-    if earlier is not None:
-        return earlier
-    offers = open_offers(purchase.quantities)
-    _require_countable(purchase, offers)
-    try:
-        entries = _reserve(purchase, offers)
-    except sold_out.SoldOut as known:
-        return _earlier(purchase) or _refuse_by_flag(purchase, offers, known)
-    order, items = _order_with_outcome(purchase, offers, entries)
-    try:
-        in_transaction(lambda: _insert(order, items))
-    except IntegrityError:
-        return _lost_to_another(purchase, entries)
-    failpoint("order.place.committed")
-    return Placed(order, items, replayed=False)
+    outcome = _submit(purchase)
+    if isinstance(outcome, _Closed):
+        offers.require_open(purchase.quantities)
+        outcome = _submit(purchase)
+    if isinstance(outcome, _Closed):
+        raise offers.sale_not_open(purchase.tickets[0], "The sale is opening or closing.")
+    if isinstance(outcome, _Overtaken):
+        return _overtaken(purchase, outcome.entries)
+    if isinstance(outcome, Problem):
+        raise outcome
+    return outcome
 
 
-def rejection_problem(placed: Placed) -> Problem | None:
-    """Return the refusal that a REJECTED order answers, word for word as the first time."""
-    rejection: dict[str, Any] | None = placed.order.rejection
-    if rejection is None:
-        return None
+def _submit(purchase: Purchase) -> _Outcome:
+    [outcome] = _placing.submit(purchase.tickets, [purchase])
+    if isinstance(outcome, Problem) or not isinstance(outcome, Exception):
+        return outcome
+    # One for each caller: an exception that several threads raise collects their tracebacks.
+    raise as_problem(outcome) or outcome
+
+
+def _place(purchases: Sequence[Purchase]) -> list[_Outcome]:
+    """Place a batch and say for each purchase what came of it, in their order."""
+    firsts: dict[UUID, Purchase] = {}
+    for purchase in purchases:
+        firsts.setdefault(purchase.order_id, purchase)
+    outcomes = _earlier(firsts.values())
+    new = [purchase for purchase in firsts.values() if purchase.order_id not in outcomes]
+    if new:
+        outcomes |= _place_new(new)
+    return [
+        _told(purchase, firsts[purchase.order_id], outcomes[purchase.order_id])
+        for purchase in purchases
+    ]
+
+
+def _told(purchase: Purchase, first: Purchase, outcome: _Outcome) -> _Outcome:
+    """Return what a purchase is told of the outcome of the first one in its batch with this key."""
+    if purchase is first:
+        return outcome
+    if purchase.fingerprint == first.fingerprint:
+        return replace(outcome, replayed=True) if isinstance(outcome, Placed) else copy(outcome)
+    if isinstance(outcome, Placed):
+        return key_reused()
     return Problem(
-        rejection["status"],
-        rejection["code"],
-        rejection["detail"],
-        request_id=rejection["request_id"],
-        # Sorted: some databases do not keep the order of a JSON column's members.
-        **dict(sorted(rejection["extra"].items())),
+        409,
+        "request_in_progress",
+        "Another request with this key was still at work; try again in a second.",
+        retry_after_seconds=1,
     )
 
 
-def refusal(code: str, detail: str, **extra: Any) -> dict[str, Any]:
-    """Return what a REJECTED order keeps of its refusal."""
-    return {
-        "status": 409,
-        "code": code,
-        "detail": detail,
-        "request_id": current_request_id(),
-        "extra": extra,
-    }
+def _earlier(purchases: Iterable[Purchase]) -> dict[UUID, _Outcome]:
+    """Return the orders that exist already, by id, or the refusal of a key that was used before."""
+    by_id = {purchase.order_id: purchase for purchase in purchases}
+    found = Order.objects.prefetch_related("items").filter(pk__in=by_id)
+    return {order.pk: _replay(by_id[order.pk], order) for order in found}
 
 
-def _earlier(purchase: Purchase) -> Placed | None:
-    order = Order.objects.prefetch_related("items").filter(pk=purchase.order_id).first()
-    if order is None:
-        return None
+def _replay(purchase: Purchase, order: Order) -> Placed | Problem:
     if not order.user_id:
         # A stand-in for this very purchase, which was interrupted: only its buyer can come here,
         # as the id is derived from the user. It now learns whose it is.
@@ -141,47 +146,79 @@ def _earlier(purchase: Purchase) -> Placed | None:
         )
         order.refresh_from_db()
     if order.fingerprint != purchase.fingerprint:
-        raise key_reused()
+        return key_reused()
     return Placed(order, list(order.items.all()), replayed=True)
 
 
-def _require_countable(purchase: Purchase, offers: Mapping[int, TicketOffer]) -> None:
-    if _total(purchase, offers) > TOTAL_MAX:
-        raise Problem(409, "total_too_large", f"An order's total is at most {TOTAL_MAX}.")
+def _place_new(purchases: Sequence[Purchase]) -> dict[UUID, _Outcome]:
+    known = TicketOffer.objects.in_bulk({one for item in purchases for one in item.tickets})
+    outcomes: dict[UUID, _Outcome] = {}
+    wanted = []
+    for purchase in purchases:
+        refusal = _refused_by_offer(purchase, known)
+        if refusal is None:
+            wanted.append(purchase)
+        else:
+            outcomes[purchase.order_id] = refusal
+    drafts = []
+    for purchase, entries in _reserve(wanted, known):
+        try:
+            if isinstance(entries, Problem):
+                raise entries
+            drafts.append(_draft(purchase, known, entries))
+        except Problem as refusal:
+            outcomes[purchase.order_id] = refusal
+    return outcomes | _insert(drafts)
 
 
-def _reserve(purchase: Purchase, offers: Mapping[int, TicketOffer]) -> list[Entry]:
-    """Ask inventory for the holds, when it is this request's turn to ask."""
-    with sold_out.turn(purchase.quantities) as asked_at:
+def _refused_by_offer(purchase: Purchase, known: Offers) -> Problem | _Closed | None:
+    if not offers.all_open(purchase.quantities, known):
+        return _Closed()
+    try:
+        offers.require_buyable(purchase.quantities, known)
+    except Problem as refusal:
+        return refusal
+    if _total(purchase, known) > TOTAL_MAX:
+        return Problem(409, "total_too_large", f"An order's total is at most {TOTAL_MAX}.")
+    return None
+
+
+def _total(purchase: Purchase, known: Offers) -> int:
+    return sum(known[one].price * quantity for one, quantity in purchase.quantities.items())
+
+
+def _reserve(
+    purchases: Sequence[Purchase], known: Offers
+) -> Iterable[tuple[Purchase, list[Entry] | Problem]]:
+    """Ask inventory for the holds of the purchases, and yield each with the answer to it.
+
+    Where units are known to be short, the first one asks for the others as well (sold_out.py).
+    """
+    waiting = [one for one in purchases if sold_out.is_doubtful(one.quantities)][1:]
+    behind = {purchase.order_id for purchase in waiting}
+    asking = [purchase for purchase in purchases if purchase.order_id not in behind]
+    while asking:
         failpoint("order.place.before_reserve")
-        [entries] = inventory_client.reserve([_holds(purchase, offers)])
+        try:
+            answers = inventory_client.reserve([_holds(one, known) for one in asking])
+        except Unavailable as error:
+            sold_out.forget(one for purchase in asking for one in purchase.tickets)
+            yield from ((one, Unavailable(error.code, error.text)) for one in asking + waiting)
+            return
         failpoint("order.place.reserved")
-        if not any(entry.code for entry in entries):
-            sold_out.forget(purchase.quantities)
-        for ticket_id, entry in zip(purchase.quantities, entries, strict=True):
-            # The replay of an old refusal does not say what is left, and is no news.
-            if "available" in entry.error:
-                left = entry.error["available"]
-                sold_out.remember(ticket_id, available=left, asked_at=asked_at)
-    return entries
+        answered = list(zip(asking, answers, strict=True))
+        news = sold_out.learn((one.quantities, entries) for one, entries in answered)
+        yield from answered
+        asking, behind_them, waiting = [], waiting, []
+        for purchase in behind_them:
+            short = [one for one, n in purchase.quantities.items() if n > news.get(one, n)]
+            if short:
+                yield purchase, sold_out_for_now(purchase, known, short[0], news[short[0]])
+            else:
+                asking.append(purchase)
 
 
-def _refuse_by_flag(
-    purchase: Purchase, offers: Mapping[int, TicketOffer], known: sold_out.SoldOut
-) -> NoReturn:
-    detail = _sold_out_detail(offers[known.ticket_id], purchase.quantities[known.ticket_id])
-    raise Problem(409, "sold_out", detail, ticket_id=known.ticket_id, available=known.available)
-
-
-def _sold_out_detail(offer: TicketOffer, quantity: int) -> str:
-    return f"{offer} is sold out: {quantity} wanted."
-
-
-def _total(purchase: Purchase, offers: Mapping[int, TicketOffer]) -> int:
-    return sum(offers[one].price * quantity for one, quantity in purchase.quantities.items())
-
-
-def _holds(purchase: Purchase, offers: Mapping[int, TicketOffer]) -> list[HoldRequest]:
+def _holds(purchase: Purchase, known: Offers) -> list[HoldRequest]:
     return [
         HoldRequest(
             reservation_id=purchase.reservation_id(ticket_id),
@@ -189,19 +226,18 @@ def _holds(purchase: Purchase, offers: Mapping[int, TicketOffer]) -> list[HoldRe
             quantity=quantity,
             order_id=purchase.order_id,
             buyer_id=purchase.user_id,
-            buyer_limit=offers[ticket_id].per_user_limit,
+            buyer_limit=known[ticket_id].per_user_limit,
             ttl_seconds=settings.HOLD_TTL_SECONDS,
         )
         for ticket_id, quantity in purchase.quantities.items()
     ]
 
 
-def _order_with_outcome(
-    purchase: Purchase, offers: Mapping[int, TicketOffer], entries: Sequence[Entry]
-) -> tuple[Order, list[OrderItem]]:
-    """Return the order, not saved yet, with what inventory's answer makes of it."""
-    rejection = _rejection(purchase, offers, entries)
-    expires_at = None if rejection else min(_expiries(entries))
+def _draft(purchase: Purchase, known: Offers, entries: Sequence[Entry]) -> _Draft:
+    """Return the order with what inventory's answer makes of it; raises what is not to be kept."""
+    rejection = rejection_of(purchase, known, entries)
+    ends = [entry.expires_at for entry in entries if entry.expires_at is not None]
+    expires_at = None if rejection else min(ends)
     now = timezone.now()
     # A refused group holds nothing; an interrupted one may still hold a part.
     settled = rejection is not None and all(entry.code for entry in entries)
@@ -211,8 +247,8 @@ def _order_with_outcome(
         idempotency_key=purchase.key,
         fingerprint=purchase.fingerprint,
         status=ORDER_STEPS["reject" if rejection else "place"].target,
-        total=_total(purchase, offers),
-        currency=next(iter(offers.values())).currency,
+        total=_total(purchase, known),
+        currency=known[purchase.tickets[0]].currency,
         expires_at=expires_at,
         rejection=rejection,
         settled_at=now if settled else None,
@@ -226,69 +262,58 @@ def _order_with_outcome(
             order=order,
             ticket_id=ticket_id,
             quantity=quantity,
-            unit_price=offers[ticket_id].price,
-            name=str(offers[ticket_id]),
+            unit_price=known[ticket_id].price,
+            name=str(known[ticket_id]),
         )
         for ticket_id, quantity in purchase.quantities.items()
     ]
-    return order, items
+    return _Draft(order, items, entries, purchase.request_id)
 
 
-def _rejection(
-    purchase: Purchase, offers: Mapping[int, TicketOffer], entries: Sequence[Entry]
-) -> dict[str, Any] | None:
-    """Return why the order is refused for good, or None; raises what is not to be kept."""
-    for ticket_id, entry in zip(purchase.quantities, entries, strict=True):
-        if entry.code == "ticket_not_found":
-            raise sale_not_open(ticket_id, f"No units of {offers[ticket_id]} are for sale yet.")
-        if entry.code == "reservation_mismatch":
-            # The key holds other units already: another body got there a moment earlier.
-            raise key_reused()
-        if entry.code in _REFUSALS:
-            return _refused_by_inventory(entry, offers[ticket_id], purchase.quantities[ticket_id])
-    if any(entry.code == "group_refused" for entry in entries):
-        # Refused along with an entry that is not in this body: the key was sent with another one.
-        raise key_reused()
-    if any(entry.code for entry in entries):
-        log.error("reserve refused", answers=[entry.error for entry in entries])
-        raise Unavailable("inventory_unavailable", "The inventory service refused the hold.")
-    if any(entry.status != "RESERVED" for entry in entries):
-        return interrupted()
-    return None
+def _insert(drafts: Sequence[_Draft]) -> dict[UUID, _Outcome]:
+    """Insert the orders that nobody has inserted yet, in one transaction."""
+    outcomes: dict[UUID, _Outcome] = {}
+    left = {draft.order.pk: draft for draft in drafts}
+    while left:
+        try:
+            in_transaction(lambda: _write(list(left.values())))
+            break
+        except IntegrityError:
+            taken = Order.objects.filter(pk__in=left).values_list("pk", flat=True)
+            overtaken = {pk: _Overtaken(left.pop(pk).entries) for pk in taken}
+            if not overtaken:
+                raise
+            outcomes |= overtaken
+    if drafts:
+        failpoint("order.place.committed")
+    return outcomes | {
+        pk: Placed(draft.order, draft.items, replayed=False) for pk, draft in left.items()
+    }
 
 
-def _refused_by_inventory(entry: Entry, offer: TicketOffer, quantity: int) -> dict[str, Any]:
-    code = _REFUSALS[entry.code]
-    extra = {name: entry.error[name] for name in ("available", "limit") if name in entry.error}
-    detail = (
-        _sold_out_detail(offer, quantity)
-        if code == "sold_out"
-        else f"At most {offer.per_user_limit} of {offer} per person, earlier orders included."
+_ORDER_COLUMNS = tuple(field.name for field in Order._meta.concrete_fields)
+_ITEM_COLUMNS = tuple(field.attname for field in OrderItem._meta.concrete_fields)
+_insert_orders = bulk.inserter(Order, *_ORDER_COLUMNS)
+_insert_items = bulk.inserter(OrderItem, *(f.name for f in OrderItem._meta.concrete_fields))
+
+
+def _write(drafts: Sequence[_Draft]) -> None:
+    _insert_orders([getattr(draft.order, name) for name in _ORDER_COLUMNS] for draft in drafts)
+    _insert_items(
+        [getattr(item, name) for name in _ITEM_COLUMNS] for draft in drafts for item in draft.items
     )
-    return refusal(code, detail, ticket_id=offer.ticket_id, **extra)
-
-
-def interrupted() -> dict[str, Any]:
-    """Return the refusal of a purchase whose holds were given back before its order existed."""
-    return refusal(
-        "order_interrupted",
-        "This purchase was interrupted and nothing is held for it; order again with a new key.",
-    )
-
-
-def _expiries(entries: Sequence[Entry]) -> list[datetime]:
-    return [entry.expires_at for entry in entries if entry.expires_at is not None]
-
-
-def _insert(order: Order, items: Sequence[OrderItem]) -> None:
-    order.save(force_insert=True)
-    OrderItem.objects.bulk_create(items)
-    rejected = order.status == OrderStatus.REJECTED
-    saga.announce(order, items, ORDER_STEPS["reject" if rejected else "place"].event)
+    publish_all(_event(draft) for draft in drafts)
     failpoint("order.place.before_commit")
 
 
-def _lost_to_another(purchase: Purchase, entries: Sequence[Entry]) -> Placed:
+def _event(draft: _Draft) -> NewEvent:
+    order, items = draft.order, draft.items
+    step = ORDER_STEPS["reject" if order.status == OrderStatus.REJECTED else "place"]
+    request_id = draft.request_id
+    return NewEvent("order", str(order.pk), step.event, order_event(order, items), request_id)
+
+
+def _overtaken(purchase: Purchase, entries: Sequence[Entry]) -> Placed:
     """Answer from the order that was inserted first, holding nothing that is not in it."""
     theirs = set(OrderItem.objects.filter(order_id=purchase.order_id).values_list("pk", flat=True))
     stray = [one.reservation_id for one in entries if one.status]
@@ -298,7 +323,14 @@ def _lost_to_another(purchase: Purchase, entries: Sequence[Entry]) -> Placed:
             saga.release_holds(stray)
         except Unavailable:
             log.warning("left to the sweeper", order_id=str(purchase.order_id), holds=stray)
-    earlier = _earlier(purchase)
-    if earlier is None:
-        raise Unavailable("service_unavailable", "The order could not be stored; try again.")
-    return earlier
+    outcome = _earlier([purchase]).get(purchase.order_id)
+    if isinstance(outcome, Placed):
+        return outcome
+    raise (
+        outcome
+        if isinstance(outcome, Problem)
+        else Unavailable("service_unavailable", "The order could not be stored; try again.")
+    )
+
+
+_placing = GroupCommit(_place)

@@ -7,26 +7,78 @@ from functools import partial
 
 import pytest
 
-from services.order import placing
+from services.order import inventory_client, placing
 from services.order.models import Order
+from services.order.purchases import purchase_of
 from tests.common.concurrency import meet_before, times, together
 from tests.order.driver import Buyer, violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_twenty_posts_with_one_key_make_one_order(ann, on_sale, inventory, monkeypatch):
-    ticket = on_sale(50)
-    meet_before(monkeypatch, placing, "in_transaction", parties=20)
+@pytest.fixture
+def apart(settings):
+    """Let each request commit by itself, as requests do that meet in different processes."""
+    settings.GROUP_COMMIT_MAX_BATCH = 1
 
-    answers = together(*times(20, partial(ann.place, {ticket: 2})))
+
+def _one_order_of_fifty(ann, on_sale, inventory):
+    ticket = on_sale(50)
+
+    answers = together(*times(50, partial(ann.place, {ticket: 2})))
 
     assert {answer.status for answer in answers} == {201}
     assert len({str(answer.body) for answer in answers}) == 1
     replays = [answer for answer in answers if "Idempotent-Replayed" in answer.headers]
-    assert len(replays) == 19
+    assert len(replays) == 49
     assert Order.objects.count() == 1
     assert inventory.stock(ticket) == (48, 2, 0)
+    assert violations() == []
+
+
+def test_fifty_posts_with_one_key_make_one_order(ann, on_sale, inventory):
+    _one_order_of_fifty(ann, on_sale, inventory)
+
+
+def test_fifty_posts_with_one_key_that_all_hold_before_one_inserts_make_one_order(
+    ann, on_sale, inventory, apart, monkeypatch
+):
+    meet_before(monkeypatch, placing, "in_transaction", parties=50)
+    _one_order_of_fifty(ann, on_sale, inventory)
+
+
+def test_a_batch_of_which_another_process_inserts_one_inserts_the_others(
+    on_sale, inventory, monkeypatch
+):
+    ticket = on_sale(50)
+    batch = [
+        purchase_of(
+            user_id=str(Buyer().user_id),
+            key="k",
+            fingerprint="f",
+            lines=[{"ticket_id": ticket, "quantity": 1}],
+        )
+        for _ in range(5)
+    ]
+    reserve = inventory_client.reserve
+
+    def then_another_is_faster(groups):
+        monkeypatch.undo()
+        answers = reserve(groups)
+        # Past the lanes of this process, as in another one.
+        together(partial(placing._place, [batch[2]]))
+        return answers
+
+    monkeypatch.setattr(inventory_client, "reserve", then_another_is_faster)
+
+    outcomes = placing._place(batch)
+
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        *("Placed", "Placed", "_Overtaken", "Placed", "Placed")
+    ]
+    assert placing.place_order(batch[2]).replayed
+    assert Order.objects.count() == 5
+    assert inventory.stock(ticket) == (45, 5, 0)
     assert violations() == []
 
 
@@ -41,7 +93,9 @@ def test_twenty_posts_with_one_key_for_what_is_sold_out_get_one_refusal(ann, on_
     assert Order.objects.count() == 1
 
 
-def test_one_key_with_two_bodies_at_once_holds_one_of_them(ann, on_sale, inventory, monkeypatch):
+def test_one_key_with_two_bodies_at_once_holds_one_of_them(
+    ann, on_sale, inventory, apart, monkeypatch
+):
     shared, one, two = on_sale(50), on_sale(50), on_sale(50)
     meet_before(monkeypatch, placing, "in_transaction", parties=2)
 

@@ -87,7 +87,7 @@ def test_a_worker_that_dies_before_its_order_leaves_a_hold_that_the_retry_finds(
     ann, on_sale, inventory, crash_at
 ):
     ticket = on_sale(10)
-    crash_at(placing, "_insert")
+    crash_at(placing, "_write")
     with pytest.raises(Crash):
         ann.place({ticket: 2})
 

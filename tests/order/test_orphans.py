@@ -60,13 +60,13 @@ def test_a_request_that_comes_in_after_its_stand_in_loses_and_holds_nothing(
     ann, on_sale, inventory, suspect_at_once, monkeypatch
 ):
     ticket = on_sale(10)
-    prepare = placing._order_with_outcome
+    prepare = placing._draft
 
     def sweep_meanwhile(*args):
         assert orphans.resolve_orphans() == 1
         return prepare(*args)
 
-    monkeypatch.setattr(placing, "_order_with_outcome", sweep_meanwhile)
+    monkeypatch.setattr(placing, "_draft", sweep_meanwhile)
 
     late = ann.place({ticket: 2})
 

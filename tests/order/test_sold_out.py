@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from functools import partial
 
 import pytest
 
 from services.order import sold_out
+from services.order.inventory_client import Entry
 from services.order.models import Order
 from tests.common.concurrency import together
 from tests.order.driver import Buyer
@@ -57,24 +57,23 @@ def test_a_crowd_that_comes_too_late_is_refused_by_few_questions(
     assert len(road.calls) <= 5
 
 
-def test_a_refusal_by_the_flag_is_not_kept_under_the_key(
-    transactional_db, ann, bob, on_sale, road, monkeypatch
+def test_a_refusal_by_what_another_was_told_is_not_kept_under_the_key(
+    transactional_db, ann, on_sale, road
 ):
     ticket = on_sale(1)
     held = ann.place({ticket: 1}).body["id"]
-    bob.place({ticket: 1}, key="first")
-    monkeypatch.setattr(sold_out, "turn", _raise_sold_out)
-    refused = bob.place({ticket: 1}, key="second")
-    monkeypatch.undo()
+    assert Buyer().place({ticket: 1}).code == "sold_out"
+    road.before = lambda body: time.sleep(0.2)
+    crowd = [Buyer() for _ in range(10)]
+    answers = together(*(partial(buyer.place, {ticket: 1}) for buyer in crowd))
+    assert {answer.code for answer in answers} == {"sold_out"}
+    kept = set(Order.objects.filter(status="REJECTED").values_list("user_id", flat=True))
+    told = [buyer for buyer in crowd if str(buyer.user_id) not in kept]
+    assert told, "one asked for the others"
+    road.before = lambda body: None
     ann.cancel(held)
 
-    assert (refused.status, refused.code) == (409, "sold_out")
-    assert Order.objects.filter(user_id=str(bob.user_id)).count() == 1
-    assert bob.place({ticket: 1}, key="second").status == 201
-
-
-def _raise_sold_out(quantities):
-    raise sold_out.SoldOut(next(iter(quantities)), 0)
+    assert told[0].place({ticket: 1}).status == 201
 
 
 def test_an_inventory_that_hangs_is_waited_for_once_not_one_after_the_other(
@@ -92,44 +91,48 @@ def test_an_inventory_that_hangs_is_waited_for_once_not_one_after_the_other(
     assert time.monotonic() - began < 6
 
 
-def test_only_an_answer_to_a_later_question_refuses():
-    wanted = {1: 1}
-    sold_out.remember(1, available=0, asked_at=time.monotonic())
+def test_those_behind_the_one_who_asks_are_served_when_units_are_back(
+    transactional_db, ann, on_sale, inventory, road
+):
+    ticket = on_sale(0)
+    assert ann.place({ticket: 1}).code == "sold_out"
+    inventory.set_stock(ticket, 20)
+    road.before = lambda body: time.sleep(0.2)
+    crowd = [Buyer() for _ in range(20)]
 
-    with sold_out.turn(wanted) as asked_at:
-        outcome = []
-        waiting = threading.Thread(target=lambda: outcome.append(_asks(wanted)))
-        waiting.start()
-        time.sleep(0.05)
-        sold_out.remember(1, available=0, asked_at=asked_at)
-    waiting.join(5)
+    answers = together(*(partial(buyer.place, {ticket: 1}) for buyer in crowd))
 
-    assert outcome == ["asked"], "the question was older than the one who waited"
-
-
-def _asks(wanted):
-    try:
-        with sold_out.turn(wanted):
-            return "asked"
-    except sold_out.SoldOut:
-        return "refused"
+    assert {answer.status for answer in answers} == {201}
+    assert inventory.stock(ticket) == (0, 20, 0)
 
 
-def test_an_order_of_many_lines_waits_for_its_turn_once(monkeypatch):
-    monkeypatch.setattr(sold_out, "WAIT_SECONDS", 0.2)
-    wanted = dict.fromkeys(range(1, 21), 1)
-    for ticket in wanted:
-        sold_out.remember(ticket, available=0, asked_at=time.monotonic())
+def test_who_wants_no_more_than_is_left_is_not_refused_by_one_who_wants_more(
+    transactional_db, ann, on_sale, inventory, road
+):
+    ticket = on_sale(2)
+    assert ann.place({ticket: 5}).code == "sold_out"
+    road.before = lambda body: time.sleep(0.2)
+    greedy, modest = [Buyer() for _ in range(6)], Buyer()
 
-    with sold_out.turn(wanted):
-        began = time.monotonic()
-        assert _asks_in_a_thread(wanted) == "asked"
-        assert time.monotonic() - began < 2, "20 lines, one wait of 0.2 s"
+    answers = together(
+        *(partial(buyer.place, {ticket: 4}) for buyer in greedy), partial(modest.place, {ticket: 2})
+    )
+
+    assert [answer.status for answer in answers] == [409] * 6 + [201]
 
 
-def _asks_in_a_thread(wanted):
-    outcome = []
-    asking = threading.Thread(target=lambda: outcome.append(_asks(wanted)))
-    asking.start()
-    asking.join(10)
-    return outcome[0]
+def told(code: str = "", **error: object) -> list[Entry]:
+    return [Entry("r", code=code, error={"code": code, **error} if code else {})]
+
+
+def test_the_replay_of_an_old_refusal_is_no_news():
+    assert sold_out.learn([({1: 1}, told("insufficient_stock"))]) == {}
+    assert not sold_out.is_doubtful({1: 1})
+
+
+def test_a_flag_is_for_those_who_want_more_than_was_left_and_falls_when_units_are_held():
+    assert sold_out.learn([({1: 5}, told("insufficient_stock", available=2))]) == {1: 2}
+    assert sold_out.is_doubtful({1: 3, 2: 1})
+    assert not sold_out.is_doubtful({1: 2, 2: 1})
+    sold_out.learn([({1: 2}, told())])
+    assert not sold_out.is_doubtful({1: 3})

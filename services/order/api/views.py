@@ -28,8 +28,10 @@ from services.order.cancelling import cancel_order, cancel_order_once
 from services.order.documents import order_document, placed_order
 from services.order.models import Order
 from services.order.paying import pay_order
-from services.order.placing import place_order, purchase_of, rejection_problem
+from services.order.placing import place_order
 from services.order.providers.registry import methods
+from services.order.purchases import purchase_of
+from services.order.refusals import rejection_problem
 
 
 def key_parameter(*, required: bool) -> OpenApiParameter:
