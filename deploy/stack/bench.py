@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy.stack import bench_inventory, crowd
+from deploy.stack import bench_inventory, bench_orders, crowd
 from deploy.stack.layout import Layout, read_json
 from deploy.stack.load import Client, Reply
 from deploy.stack.measuring import CONNECTIONS, Figure, Request, Workload, measure, table_of
@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print; exit code 1 when there were wrong answers."""
     if options.inventory:
         return bench_inventory.run(options)
+    if options.orders:
+        return bench_orders.run(options)
     seconds = QUICK_SECONDS if options.quick else SECONDS
     with _a_running_system() as (layout, where):
         figures = _measure_all(layout, seconds)

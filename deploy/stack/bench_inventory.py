@@ -9,32 +9,33 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from deploy.stack.api import Api
+from deploy.stack.bench_systems import (
+    ALONE,
+    QUICK_SECONDS,
+    SECONDS,
+    Promises,
+    kept,
+    private_system,
+    report,
+)
 from deploy.stack.errors import StackError
 from deploy.stack.load import Client, Reply
-from deploy.stack.measuring import Figure, Request, Workload, measure, table_of
+from deploy.stack.measuring import Figure, Request, Workload, measure
 from deploy.stack.supervisor import Stack
-from deploy.stack.terminal import end_progress, say, show_progress
+from deploy.stack.terminal import show_progress
 
-SECONDS, QUICK_SECONDS = 8.0, 3.0
 BATCH_ENTRIES, BATCH_CONNECTIONS = 256, 4
 TICKET_ID, HUGE_STOCK = 1, 1_000_000_000
 OVERDUE_HOLDS, EXPIRY_SECONDS_MAX = 10_000, 60.0
 BUYERS, BUYER_LIMIT = 1_000_000, 8
 RESERVATIONS = "/api/inventory/reservations"
 BATCH = "/internal/inventory/reservations:batch"
-ALONE = {"GROUP_COMMIT_MAX_BATCH": "1"}
 
 REFUSED, RESERVED = "an invalid body, refused", "reservations"
 IDLE, IDLE_ALONE = "reservations, one connection", "reservations, one connection, each alone"
@@ -43,8 +44,7 @@ BATCHED, BATCHED_SQLITE = "reservations in batches of 256", "reservations in bat
 EXPIRED = "overdue holds given back"
 PLAIN_SQLITE = "reservations, SQLite"
 
-# promise → (figure, in proportion to figure, at least); None: in itself
-PROMISES: dict[str, tuple[str, str | None, float]] = {
+PROMISES: Promises = {
     "group commit against each alone": (RESERVED, EACH_ALONE, 3.0),
     "a reservation against a refused body": (RESERVED, REFUSED, 0.6),
     "batch endpoint, MariaDB": (BATCHED, None, 8_000),
@@ -61,31 +61,11 @@ def run(options: argparse.Namespace) -> int:
         *_measure_system("mysql", ALONE, seconds, _alone),
         *_measure_system("sqlite", {}, seconds, _sqlite),
     ]
-    end_progress()
     known = {figure.name: figure for figure in figures}
-    for figure in figures:
-        figure.ratio = round(figure.per_second / known[REFUSED].per_second, 4)
-    promises = {name: _kept(known, *terms) for name, terms in PROMISES.items()}
-    promises["p99 no worse than each alone"] = (
-        known[EACH_ALONE].p99_ms / known[RESERVED].p99_ms,
-        1.0,
-    )
-    if options.json:
-        facts = {"cores": os.cpu_count() or 1, "seconds_each": seconds, "promises": promises}
-        say(json.dumps({**facts, "figures": [asdict(figure) for figure in figures]}, indent=2))
-    else:
-        say(f"One hot ticket, {seconds:.0f} s each, {os.cpu_count()} cores; load from here.\n")
-        say(table_of(figures, "of refused") + "\n")
-        for name, (value, least) in promises.items():
-            say(f"{'ok  ' if value >= least else 'LESS'} {name}: {value:,.2f} (at least {least:g})")
-    return 1 if any(figure.errors for figure in figures) else 0
-
-
-def _kept(
-    known: dict[str, Figure], name: str, base: str | None, least: float
-) -> tuple[float, float]:
-    per_second = known[name].per_second
-    return round(per_second / known[base].per_second if base else per_second, 2), least
+    promises = kept(known, PROMISES)
+    no_worse = known[EACH_ALONE].p99_ms / known[RESERVED].p99_ms
+    promises["p99 no worse than each alone"] = (round(no_worse, 2), 1.0)
+    return report(options, figures, REFUSED, promises, seconds)
 
 
 def _measure_system(
@@ -94,7 +74,8 @@ def _measure_system(
     seconds: float,
     workloads: Callable[[Stack], Iterator[Workload]],
 ) -> list[Figure]:
-    with _private_system(database, env) as stack:
+    with private_system(database, env) as stack:
+        _admin(stack).put(f"/api/inventory/stocks/{TICKET_ID}", {"total": HUGE_STOCK}).require(201)
         figures = []
         for workload in workloads(stack):
             show_progress(f"Measuring: {workload.name} ...")
@@ -104,18 +85,6 @@ def _measure_system(
             figures.append(_measure_expiry(stack, name))
         _require_right_books(stack)
     return figures
-
-
-@contextmanager
-def _private_system(database: str, env: dict[str, str]) -> Iterator[Stack]:
-    show_progress(f"Starting a private system on {database} ...")
-    passed = {name: os.environ[name] for name in ("WEB_WORKERS", "WEB_THREADS") & os.environ.keys()}
-    with (
-        tempfile.TemporaryDirectory(prefix="flash-sale-bench-") as folder,
-        Stack(Path(folder), database=database, env={**passed, **env}) as stack,
-    ):
-        _admin(stack).put(f"/api/inventory/stocks/{TICKET_ID}", {"total": HUGE_STOCK}).require(201)
-        yield stack
 
 
 def _shared(stack: Stack) -> Iterator[Workload]:

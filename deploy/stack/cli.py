@@ -159,7 +159,14 @@ def _add_sale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         sets=("local",),
     )
     bench.add_argument("--json", action="store_true", help="as one JSON object")
-    bench.add_argument(
+    one_service = bench.add_mutually_exclusive_group()
+    one_service.add_argument(
+        "--orders",
+        action="store_true",
+        help="orders on one hot ticket straight at the order service, with and without group "
+        "commit, on private systems with MariaDB",
+    )
+    one_service.add_argument(
         "--inventory",
         action="store_true",
         help="reservations on one hot ticket, with and without group commit, on private systems "
@@ -244,7 +251,7 @@ def _enter_virtual_environment(options: argparse.Namespace, arguments: Sequence[
 def _needs_mysqlclient(options: argparse.Namespace, layout: Layout) -> bool:
     if options.command == "test":
         return not options.embedded
-    if options.command == "bench" and options.inventory:
+    if options.command == "bench" and (options.inventory or options.orders):
         return True
     if options.command == "up":
         return environment.uses_mysql(options.database, os.environ)

@@ -16,6 +16,7 @@ from common.idempotency.responses import replay_headers, respond
 from common.openapi import ProblemSerializer
 from common.permissions import IsUser
 from services.order import orders
+from services.order.api.recognise import purchase_body
 from services.order.api.serializers import (
     EmptySerializer,
     OrderSerializer,
@@ -88,14 +89,17 @@ class OrdersView(GenericAPIView[Order]):
     def post(self, request: Request) -> Response:
         key = idempotency_key(request, required=True)
         assert key is not None
-        body = self.get_serializer(data=request.data)
-        body.is_valid(raise_exception=True)
+        body = purchase_body(request.data)
+        if body is None:
+            serializer = self.get_serializer(data=request.data)
+            serializer.is_valid(raise_exception=True)
+            body = serializer.validated_data
         placed = place_order(
             purchase_of(
                 user_id=principal_of(request).id,
                 key=key,
-                fingerprint=fingerprint("POST", request.path, body.validated_data),
-                lines=body.validated_data["items"],
+                fingerprint=fingerprint("POST", request.path, body),
+                lines=body["items"],
             )
         )
         headers = replay_headers(placed.replayed)
