@@ -15,8 +15,8 @@ LOCAL_HOST = "127.0.0.1"
 # transaction; the gateway is asked about every request, and Python needs a process per core there.
 # Inventory has more threads than order has to call it with: calls that wait for a ticket that
 # stalls shall not keep the others out.
-WEB_WORKERS = {"auth": 1, "catalog": 1, "inventory": 1, "order": 2, "gateway": 2}
-WEB_THREADS = {"auth": 8, "catalog": 16, "inventory": 80, "order": 32, "gateway": 16}
+WEB_WORKERS = {"auth": 1, "catalog": 1, "inventory": 1, "order": 1, "gateway": 2}
+WEB_THREADS = {"auth": 8, "catalog": 16, "inventory": 80, "order": 64, "gateway": 16}
 
 
 # What a program needs of the machine, whoever starts it.

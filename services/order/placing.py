@@ -99,15 +99,16 @@ def _submit(purchase: Purchase) -> _Outcome:
 
 def _place(purchases: Sequence[Purchase]) -> list[_Outcome]:
     """Place a batch and say for each purchase what came of it, in their order."""
+    earlier = _earlier(purchases)
     firsts: dict[UUID, Purchase] = {}
     for purchase in purchases:
-        firsts.setdefault(purchase.order_id, purchase)
-    outcomes = _earlier(firsts.values())
-    new = [purchase for purchase in firsts.values() if purchase.order_id not in outcomes]
-    if new:
-        outcomes |= _place_new(new)
+        if purchase.order_id not in earlier:
+            firsts.setdefault(purchase.order_id, purchase)
+    outcomes = _place_new(list(firsts.values())) if firsts else {}
     return [
-        _told(purchase, firsts[purchase.order_id], outcomes[purchase.order_id])
+        _replay(purchase, earlier[purchase.order_id])
+        if purchase.order_id in earlier
+        else _told(purchase, firsts[purchase.order_id], outcomes[purchase.order_id])
         for purchase in purchases
     ]
 
@@ -128,11 +129,11 @@ def _told(purchase: Purchase, first: Purchase, outcome: _Outcome) -> _Outcome:
     )
 
 
-def _earlier(purchases: Iterable[Purchase]) -> dict[UUID, _Outcome]:
-    """Return the orders that exist already, by id, or the refusal of a key that was used before."""
-    by_id = {purchase.order_id: purchase for purchase in purchases}
-    found = Order.objects.prefetch_related("items").filter(pk__in=by_id)
-    return {order.pk: _replay(by_id[order.pk], order) for order in found}
+def _earlier(purchases: Iterable[Purchase]) -> dict[UUID, Order]:
+    """Return the orders that earlier requests have made, by id."""
+    ids = {purchase.order_id for purchase in purchases}
+    found = Order.objects.prefetch_related("items").filter(pk__in=ids)
+    return {order.pk: order for order in found}
 
 
 def _replay(purchase: Purchase, order: Order) -> Placed | Problem:
@@ -323,14 +324,13 @@ def _overtaken(purchase: Purchase, entries: Sequence[Entry]) -> Placed:
             saga.release_holds(stray)
         except Unavailable:
             log.warning("left to the sweeper", order_id=str(purchase.order_id), holds=stray)
-    outcome = _earlier([purchase]).get(purchase.order_id)
-    if isinstance(outcome, Placed):
-        return outcome
-    raise (
-        outcome
-        if isinstance(outcome, Problem)
-        else Unavailable("service_unavailable", "The order could not be stored; try again.")
-    )
+    order = _earlier([purchase]).get(purchase.order_id)
+    if order is None:
+        raise Unavailable("service_unavailable", "The order could not be stored; try again.")
+    outcome = _replay(purchase, order)
+    if isinstance(outcome, Problem):
+        raise outcome
+    return outcome
 
 
 _placing = GroupCommit(_place)
