@@ -7,6 +7,7 @@ should it be alive after all, loses at the primary key; then the hold is given b
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -30,26 +31,38 @@ log = structlog.get_logger(__name__)
 # Far longer than a request may take between its hold and its order.
 SUSPECT_AFTER = timedelta(seconds=30)
 PAGE_SIZE = 500
+# One look's bound; the next look goes on from there.
 PAGES_MAX = 40
+# A hold that was in line once stays so, but for what is done behind the order service's back.
+ALL_AGAIN_AFTER_SECONDS = 60.0
 
 _OVER = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED})
 _SOLD = frozenset({OrderStatus.PAID, OrderStatus.CONFIRMED})
 
 
-def resolve_orphans() -> int:
-    """Look through all holds older than SUSPECT_AFTER; return how many did not fit their order."""
-    created_before = timezone.now() - SUSPECT_AFTER
-    resolved = 0
-    cursor: str | None = None
-    for _ in range(PAGES_MAX):
-        page, cursor = inventory_client.holds(
-            created_before=created_before, after=cursor, limit=PAGE_SIZE
-        )
-        resolved += _resolve(page)
-        if cursor is None:
-            return resolved
-    log.warning("more holds than one round looks through", pages=PAGES_MAX, page_size=PAGE_SIZE)
-    return resolved
+class OrphanSearch:
+    """Looks at every hold once it is older than SUSPECT_AFTER, and at all of them now and then."""
+
+    def __init__(self) -> None:
+        self._after: str | None = None
+        self._began_at = float("-inf")
+
+    def step(self) -> int:
+        """Look at a bounded number of holds; return how many did not fit their order."""
+        resolved = 0
+        if self._after is None:
+            self._began_at = time.monotonic()
+        for _ in range(PAGES_MAX):
+            page, following = inventory_client.holds(
+                created_before=timezone.now() - SUSPECT_AFTER, after=self._after, limit=PAGE_SIZE
+            )
+            resolved += _resolve(page)
+            if following is None:
+                if time.monotonic() - self._began_at > ALL_AGAIN_AFTER_SECONDS:
+                    self._after = None
+                break
+            self._after = following
+        return resolved
 
 
 def _resolve(page: Sequence[OrphanSuspect]) -> int:

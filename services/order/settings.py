@@ -25,6 +25,7 @@ LOOPS = [
     "services.order.sweeping.finish_orders",
     "common.events.relay.relay_outbox",
     "common.events.inbox.consume_events",
+    "common.idempotency.records.forget_keys",
 ]
 
 # Payment providers by the name that a webhook's URL carries; the first one is used for payments.

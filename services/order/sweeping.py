@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from common.errors import Unavailable
 from common.failpoints import failpoint
-from common.idempotency.records import purge_records
 from common.loops import Loop
 from common.transactions import in_transaction
-from services.order import orphans, paying, saga
+from services.order import paying, saga
 from services.order.models import Order, Payment
+from services.order.orphans import OrphanSearch
 
 log = structlog.get_logger(__name__)
 Row = TypeVar("Row", Order, Payment)
@@ -27,15 +27,14 @@ BATCH_SIZE = 50
 # Who fails comes up again after this long, behind those that wait already.
 RETRY_AFTER = timedelta(seconds=3)
 ORPHANS_INTERVAL_SECONDS = 5.0
-PURGE_INTERVAL_SECONDS = 60.0
 
 
 class Sweeper:
-    """One round: orders, payments, and now and then holds without an order and old keys."""
+    """One round: orders, payments, and now and then holds without an order."""
 
     def __init__(self) -> None:
+        self._orphans = OrphanSearch()
         self._orphans_at = float("-inf")
-        self._purged_at = float("-inf")
 
     def step(self) -> int:
         """Do one bounded round; return how much was found to do."""
@@ -43,10 +42,7 @@ class Sweeper:
         now = time.monotonic()
         if now - self._orphans_at >= ORPHANS_INTERVAL_SECONDS:
             self._orphans_at = now
-            found += _unless_unavailable(orphans.resolve_orphans)
-        if now - self._purged_at >= PURGE_INTERVAL_SECONDS:
-            self._purged_at = now
-            purge_records()
+            found += _unless_unavailable(self._orphans.step)
         return found
 
 

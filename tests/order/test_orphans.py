@@ -26,13 +26,13 @@ def test_a_torn_purchase_is_resolved_and_its_units_come_back(
     ticket = on_sale(10)
     order_id = hold(inventory, ann, ticket, 3)
 
-    assert orphans.resolve_orphans() == 1
+    assert orphans.OrphanSearch().step() == 1
 
     assert inventory.stock(ticket) == (10, 0, 0)
     order = Order.objects.get(pk=order_id)
     assert (order.status, order.rejection["code"]) == ("REJECTED", "order_interrupted")
     assert order.settled_at is not None
-    assert orphans.resolve_orphans() == 0
+    assert orphans.OrphanSearch().step() == 0
     assert violations() == []
 
 
@@ -41,7 +41,7 @@ def test_the_buyer_of_a_torn_purchase_is_told_so_by_the_same_key(
 ):
     ticket = on_sale(10)
     order_id = hold(inventory, ann, ticket)
-    orphans.resolve_orphans()
+    orphans.OrphanSearch().step()
     assert ann.order(order_id).status == 404, "nobody's yet"
 
     told = ann.place({ticket: 1})
@@ -63,7 +63,7 @@ def test_a_request_that_comes_in_after_its_stand_in_loses_and_holds_nothing(
     prepare = placing._draft
 
     def sweep_meanwhile(*args):
-        assert orphans.resolve_orphans() == 1
+        assert orphans.OrphanSearch().step() == 1
         return prepare(*args)
 
     monkeypatch.setattr(placing, "_draft", sweep_meanwhile)
@@ -83,7 +83,7 @@ def test_a_hold_that_no_line_of_its_order_names_is_given_back(
     order_id = ann.place({ordered: 2}).body["id"]
     hold(inventory, ann, stray)
 
-    assert orphans.resolve_orphans() == 1
+    assert orphans.OrphanSearch().step() == 1
 
     assert inventory.stock(stray) == (10, 0, 0)
     assert inventory.stock(ordered) == (8, 2, 0)
@@ -98,7 +98,7 @@ def test_a_hold_of_an_order_that_is_over_is_given_back(
     order_id = ann.place({ticket: 2}).body["id"]
     Order.objects.filter(pk=order_id).update(status=status)
 
-    orphans.resolve_orphans()
+    orphans.OrphanSearch().step()
 
     assert inventory.stock(ticket) == (10, 0, 0)
     assert Order.objects.get().settled_at is not None
@@ -110,7 +110,7 @@ def test_a_hold_of_a_paid_order_is_sold(ann, on_sale, inventory, road, suspect_a
     road.plan("down")
     ann.pay(order_id)
 
-    assert orphans.resolve_orphans() == 1
+    assert orphans.OrphanSearch().step() == 1
 
     assert inventory.stock(ticket) == (8, 0, 2)
     assert ann.order(order_id).body["status"] == "CONFIRMED"
@@ -122,8 +122,42 @@ def test_orphans_are_found_page_by_page(ann, on_sale, inventory, suspect_at_once
     for n in range(5):
         hold(inventory, ann, ticket, key=f"k{n}")
 
-    assert orphans.resolve_orphans() == 5
+    assert orphans.OrphanSearch().step() == 5
     assert inventory.stock(ticket) == (10, 0, 0)
+
+
+def test_more_holds_than_one_look_bears_are_looked_at_in_the_next_ones(
+    ann, on_sale, inventory, suspect_at_once, monkeypatch
+):
+    monkeypatch.setattr(orphans, "PAGE_SIZE", 2)
+    monkeypatch.setattr(orphans, "PAGES_MAX", 1)
+    ticket = on_sale(10)
+    for n in range(4):
+        ann.place({ticket: 1}, key=f"ordered{n}")
+    hold(inventory, ann, ticket, key="torn")
+    search = orphans.OrphanSearch()
+
+    assert [search.step() for _ in range(4)] == [0, 0, 1, 0]
+
+    hold(inventory, ann, ticket, key="torn later")
+    assert search.step() == 1
+    assert inventory.stock(ticket) == (6, 4, 0)
+
+
+def test_what_was_in_line_is_looked_at_again_after_a_while(
+    ann, on_sale, inventory, suspect_at_once, monkeypatch
+):
+    monkeypatch.setattr(orphans, "PAGE_SIZE", 2)
+    ticket = on_sale(10)
+    ids = [ann.place({ticket: 1}, key=f"k{n}").body["id"] for n in range(4)]
+    search = orphans.OrphanSearch()
+    assert search.step() == 0
+    Order.objects.filter(pk=ids[0]).update(status="CANCELLED")
+    assert search.step() == 0
+    monkeypatch.setattr(orphans, "ALL_AGAIN_AFTER_SECONDS", 0.0)
+
+    assert search.step() + search.step() == 1
+    assert inventory.stock(ticket) == (7, 3, 0)
 
 
 def test_one_round_of_the_sweeper_does_all_of_it(ann, on_sale, inventory, road, suspect_at_once):
