@@ -16,7 +16,8 @@ from django.utils import timezone
 
 from common.databases import consistent_snapshot
 from common.events.outbox import pending_count
-from common.ids import derived_token, derived_uuid
+from common.ids import derived_uuid
+from services.order import late, notices
 from services.order.models import Order, OrderItem, Payment
 from services.order.states import OrderStatus, PaymentStatus
 
@@ -35,6 +36,7 @@ def audit() -> dict[str, Any]:
             _check("I5", "an order's total is the sum of its items", _totals()),
             _check("I6", "orders and holds bear the ids that follow from user and key", _ids()),
             _check("I9", "a paid order has exactly its total captured, others nothing", _money()),
+            _check("I9", "no provider's notice waits for its payment over 30 s", _unbooked()),
             _check("I10", "no order waits for its settling longer than 30 s", _unsettled()),
             _check("I10", "no refund is due for longer than 30 s", _refunds()),
         ]
@@ -70,7 +72,7 @@ def _ids() -> Iterable[str]:
     items = OrderItem.objects.values_list("pk", "order_id", "ticket_id")
     for reservation_id, order_id, ticket_id in items.iterator():
         owner = owners.get(order_id)
-        if owner is not None and reservation_id != derived_token(*owner, str(ticket_id)):
+        if owner is not None and reservation_id not in late.ids_of_line(*owner, ticket_id):
             yield f"item {reservation_id} of order {order_id} bears another purchase's id"
 
 
@@ -86,6 +88,14 @@ def _money() -> Iterable[str]:
             yield f"order {pk}: {total} {currency} to pay, captured {got}"
     for pk, got in captured.items():
         yield f"order {pk} is not paid for, yet {got} was captured and is not given back"
+
+
+def _unbooked() -> Iterable[str]:
+    for notice in notices.unbooked_since(SETTLED_WITHIN).iterator():
+        yield (
+            f"notice {notice.provider} {notice.notice_id}: {notice.amount} {notice.currency} "
+            f"{notice.outcome} for payment {notice.payment_id}, which is not booked"
+        )
 
 
 def _unsettled() -> Iterable[str]:

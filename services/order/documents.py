@@ -7,7 +7,8 @@ from typing import Any
 
 from common.times import iso, iso_or_none
 from services.order.models import Order, OrderItem, Payment
-from services.order.states import OrderStatus
+from services.order.providers.registry import methods
+from services.order.states import OrderStatus, PaymentStatus
 
 
 def placed_order(order: Order, items: Iterable[OrderItem]) -> dict[str, Any]:
@@ -31,6 +32,8 @@ def order_document(order: Order) -> dict[str, Any]:
         "expires_at": iso_or_none(order.ends_at),
         "updated_at": iso(order.updated_at),
         "rejection": _reason(order),
+        "late_payment": str(order.late_payment),
+        "payment_methods": list(methods()) if order.status == OrderStatus.AWAITING_PAYMENT else [],
         "payments": [payment_document(payment) for payment in order.payments.all()],
     }
 
@@ -45,6 +48,8 @@ def payment_document(payment: Payment) -> dict[str, Any]:
         "amount": payment.amount,
         "currency": payment.currency,
         "status": str(payment.status),
+        # Where its owner goes on, as long as there is something to decide.
+        "page": (payment.page or None) if payment.status == PaymentStatus.CREATED else None,
         "created_at": iso(payment.created_at),
         "updated_at": iso(payment.updated_at),
     }
@@ -57,6 +62,7 @@ def order_event(order: Order, items: Iterable[OrderItem]) -> dict[str, Any]:
         "user_id": order.user_id,
         "status": str(order.status),
         "version": order.version,
+        "late_payment": str(order.late_payment),
         "total": order.total,
         "currency": order.currency,
         "items": item_list(items),

@@ -1,5 +1,6 @@
 """Order's tables. Who may write them: placing.py inserts orders, saga.py moves them, payments.py
-moves payments, offers.py projects the catalog; nobody else."""
+moves payments, notices.py keeps what providers told, late.py gives lines new holds, offers.py
+projects the catalog; nobody else."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ from django.db import models
 from django.db.models import Q
 
 from common.fields import ExactCharField
-from services.order.states import OrderStatus, PaymentStatus
+from services.order.states import LatePayment, OrderStatus, PaymentStatus
 
 
 class Order(models.Model):
     """One purchase: inserted with its outcome, then moved by saga.py only.
 
-    Everything but ``status``, ``version``, ``settled_at``, ``due_at`` and ``updated_at`` stays as
-    it was inserted, so that a replay of the key can be answered from the row for ever. (A stand-in
-    for an interrupted purchase also learns its buyer and key, when they show up again.)
+    Everything but ``status``, ``late_payment``, ``extended_until``, ``version``, ``settled_at``,
+    ``due_at`` and ``updated_at`` stays as it was inserted, so that a replay of the key can be
+    answered from the row for ever. (A stand-in for an interrupted purchase also learns its buyer
+    and key, when they show up again.)
     """
 
     # Derived from (user, key): two requests with one key meet at the primary key.
@@ -37,6 +39,10 @@ class Order(models.Model):
     version = models.PositiveIntegerField(default=1)
     # What a REJECTED order answered: {status, code, detail, request_id, extra}.
     rejection = models.JSONField(null=True, blank=True)
+    # What became of money that came too late; empty as long as none did.
+    late_payment = models.CharField(
+        max_length=16, choices=LatePayment.choices, blank=True, default="", db_default=""
+    )
     # Null until inventory has been brought in line with a final state.
     settled_at = models.DateTimeField(null=True, blank=True)
     # When the sweeper looks after an order that is not settled.
@@ -72,7 +78,8 @@ class Order(models.Model):
 class OrderItem(models.Model):
     """One ticket of an order, at the price of the moment it was ordered, and its hold."""
 
-    # Derived from (user, key, ticket), so that repeating a reserve meets the first one.
+    # Derived from (user, key, ticket), so that repeating a reserve meets the first one; another one
+    # (late.py) once the units had to be held again for money that came late.
     reservation_id = ExactCharField(max_length=64, primary_key=True)
     order = models.ForeignKey(Order, models.PROTECT, related_name="items")
     ticket_id = models.PositiveBigIntegerField()
@@ -107,6 +114,8 @@ class Payment(models.Model):
     )
     # The provider's own name for it; empty until the provider has answered.
     provider_reference = ExactCharField(max_length=255, blank=True, default="")
+    # Where the buyer goes on with a payment that is still pending.
+    page = models.CharField(max_length=2048, blank=True, default="", db_default="")
     # When the sweeper looks after it; null when there is nothing to do.
     due_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
@@ -119,6 +128,40 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.status}"
+
+
+class WebhookNotice(models.Model):
+    """What a provider told by webhook, under its own id for it: booked once, whenever it comes.
+
+    The payment is no foreign key, as a notice may come before it.
+    """
+
+    provider = models.CharField(max_length=32)
+    notice_id = ExactCharField(max_length=255)
+    payment_id = models.UUIDField()
+    outcome = models.CharField(max_length=16)
+    amount = models.PositiveBigIntegerField()
+    currency = models.CharField(max_length=3)
+    reference = ExactCharField(max_length=255, blank=True)
+    received_at = models.DateTimeField()
+    # Null while no payment here fits the notice.
+    booked_at = models.DateTimeField(null=True, blank=True)
+    # Why it was dealt with without booking anything.
+    refusal = models.CharField(max_length=32, blank=True, default="")
+
+    class Meta:
+        db_table = "webhook_notice"
+        ordering = ("received_at", "id")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider", "notice_id"], name="webhook_notice_once")
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["booked_at", "received_at"], name="webhook_notice_booked"),
+            models.Index(fields=["payment_id"], name="webhook_notice_payment"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.notice_id} {self.outcome}"
 
 
 class TicketOffer(models.Model):

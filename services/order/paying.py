@@ -1,8 +1,7 @@
 """Paying an order: charge once, book what the provider says, and let the saga go on.
 
-The order of things is what no crash can tear: the payment's row is committed before the provider is
-asked, so no money is ever unknown here; the capture and the order's PAID are one transaction; and
-money that finds its order gone is owed back in the same transaction.
+The payment's row is committed before the provider is asked, so that no money is ever unknown here;
+what the provider answers is written down by booking.py.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from common.idempotency.keys import key_reused
 from common.idempotency.records import Answer, Execution, run_once
 from common.ids import derived_uuid
 from common.transactions import in_transaction
-from services.order import payments, saga
+from services.order import payments, saga, webhooks
+from services.order.booking import book
 from services.order.documents import order_document, payment_document
 from services.order.models import Order, Payment
-from services.order.providers.base import Outcome
 from services.order.providers.registry import methods, provider
 from services.order.states import OrderStatus, PaymentStatus
 
@@ -65,31 +64,15 @@ def pay_order(*, order: Order, user_id: str, method: str, key: str, fingerprint:
 
 
 def attempt(payment: Payment) -> bool:
-    """Ask the provider for the money, unless it has answered before, and book the answer."""
+    """Ask the provider for the money, unless it has answered before, and book the answer.
+
+    Returns True if that made the order PAID.
+    """
     if payment.status != PaymentStatus.CREATED or payment.provider_reference:
         return False
     charge = provider(payment.provider).charge(payment)
     failpoint("order.pay.charged")
-    return book(payment, charge.outcome, charge.reference)
-
-
-def book(payment: Payment, outcome: Outcome, reference: str) -> bool:
-    """Write down what the provider says, once; True if that made the order PAID.
-
-    Money that finds its order gone is on its way back when this returns.
-    """
-    if outcome is Outcome.PENDING:
-        waiting = Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED)
-        if waiting.update(provider_reference=reference, due_at=None):
-            saga.extend_holds(payment.order_id)
-    elif outcome is Outcome.DECLINED:
-        payments.apply(payment.pk, "decline", provider_reference=reference)
-    elif in_transaction(lambda: _capture(payment, reference)):
-        failpoint("order.pay.captured")
-        return True
-    else:
-        payments.refund_due_payments(payment.order_id)
-    return False
+    return book(payment, charge)
 
 
 def resume(payment: Payment) -> None:
@@ -132,6 +115,9 @@ def _begin(order: Order, payment_id: UUID, method: str) -> Payment:
         if known is None:
             raise
         return known
+    failpoint("order.pay.inserted")
+    webhooks.book_kept_if_possible(payment.pk)
+    payment.refresh_from_db()
     return payment
 
 
@@ -152,24 +138,6 @@ def _require_payable(order: Order) -> None:
 
 def _is_overdue(order: Order) -> bool:
     return order.ends_at is not None and timezone.now() >= order.ends_at
-
-
-def _capture(payment: Payment, reference: str) -> bool:
-    """Book captured money; True if it made the order PAID, else it is owed back."""
-    if not payments.apply(payment.pk, "capture", provider_reference=reference):
-        if payments.apply(payment.pk, "owe_refund_of_declined"):
-            log.error("captured after a decline; giving it back", payment_id=str(payment.pk))
-        return False
-    if saga.apply(payment.order_id, "pay"):
-        failpoint("order.pay.before_commit")
-        return True
-    payments.apply(payment.pk, "owe_refund")
-    log.warning(
-        "money for an order that is not to be had; giving it back",
-        payment_id=str(payment.pk),
-        order_id=str(payment.order_id),
-    )
-    return False
 
 
 def _keep(execution: Execution, status: int, body: dict[str, Any]) -> Answer:

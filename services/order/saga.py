@@ -19,7 +19,7 @@ from common.errors import Unavailable
 from common.events.outbox import publish
 from common.failpoints import failpoint
 from common.transactions import in_transaction
-from services.order import inventory_client, payments
+from services.order import inventory_client, late, payments
 from services.order.documents import order_event
 from services.order.inventory_client import Entry
 from services.order.models import Order, OrderItem
@@ -52,23 +52,31 @@ def apply(order_id: UUID, step: str, *, settled: bool = False, **condition: Any)
     else must hold of the row.
     """
     row = ORDER_STEPS[step]
+    if row.once:
+        condition = {"late_payment": ""} | condition
 
     def work() -> bool:
         now = timezone.now()
+        changes: dict[str, Any] = {"status": row.target, "updated_at": now}
+        if row.target != row.source:
+            changes["settled_at"] = now if settled or row.settles else None
+            changes["due_at"] = now + SWEEP_AFTER
+        if row.late is not None:
+            changes["late_payment"] = row.late
         orders = Order.objects.filter(pk=order_id, status=row.source, **condition)
-        won = orders.update(
-            status=row.target,
-            version=F("version") + 1,
-            settled_at=now if settled or row.settles else None,
-            due_at=now + SWEEP_AFTER,
-            updated_at=now,
-        )
+        won = orders.update(version=F("version") + 1, **changes)
         if won:
             order = Order.objects.get(pk=order_id)
             announce(order, order.items.all(), row.event)
         return bool(won)
 
     return in_transaction(work)
+
+
+def note_refund(order_id: UUID) -> None:
+    """Let an order that is over say that late money goes back; belongs to the same transaction."""
+    if not apply(order_id, "refund_expired"):
+        apply(order_id, "refund_cancelled")
 
 
 def announce(order: Order, items: Iterable[OrderItem], event_type: str) -> None:
@@ -136,23 +144,47 @@ def _expire_if_overdue(order: Order) -> None:
 
 
 def _commit(order: Order) -> None:
-    """Turn the holds of a paid order into sales; if any is lost, give the money back."""
-    entries = inventory_client.commit(_reservation_ids(order))
+    """Turn the holds of a paid order into sales; if any is lost, hold it again or refund."""
+    items = {item.pk: item for item in order.items.order_by("ticket_id")}
+    entries = inventory_client.commit(list(items))
     failpoint("order.commit.answered")
     refused = [entry for entry in entries if entry.code]
     if not refused:
         apply(order.pk, "confirm")
         failpoint("order.commit.confirmed")
         return
-    lost = [entry for entry in refused if entry.code in LOST_CODES]
+    lost = [entry.reservation_id for entry in refused if entry.code in LOST_CODES]
     if not lost:
         log.error("commit refused", order_id=str(order.pk), answers=[e.error for e in refused])
         raise Unavailable("inventory_unavailable", "The inventory service refused the commit.")
-    log.warning("paid too late", order_id=str(order.pk), lost=[e.reservation_id for e in lost])
-    if _lose(order):
+    log.warning("paid too late", order_id=str(order.pk), lost=lost)
+    if _renew(order, [items[one] for one in lost]):
+        failpoint("order.commit.renewed")
+        advance(Order.objects.get(pk=order.pk))
+    elif _lose(order):
         failpoint("order.commit.lost")
         payments.refund_due_payments(order.pk)
         advance(Order.objects.get(pk=order.pk))
+
+
+def _renew(order: Order, lost: list[OrderItem]) -> bool:
+    """Hold what was lost once more, where late money may; False if the order has to do without."""
+    if not late.may_hold_again(order):
+        return False
+    again = late.hold_again(order, lost)
+    if not again:
+        return False
+
+    def work() -> bool:
+        if not apply(order.pk, "renew"):
+            return False
+        late.take_over(again)
+        return True
+
+    if in_transaction(work):
+        return True
+    late.let_go(order.pk)
+    return False
 
 
 class _MovedOn(Exception):
@@ -163,7 +195,8 @@ def _lose(order: Order) -> bool:
     def work() -> None:
         # Payment rows before the order's row, as everywhere, so that nobody deadlocks.
         payments.owe_refunds(order.pk)
-        if not apply(order.pk, "lose"):
+        # What was lost are the holds of the order as it was read: not those of one renewed since.
+        if not apply(order.pk, "lose", late_payment=order.late_payment):
             raise _MovedOn
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from django.core.exceptions import ImproperlyConfigured
 
 from common.databases import databases
@@ -28,14 +30,39 @@ LOOPS = [
     "common.idempotency.records.forget_keys",
 ]
 
-# Payment providers by the name that a webhook's URL carries; the first one is used for payments.
-PAYMENT_PROVIDERS = {"sandbox": "services.order.providers.sandbox.SandboxProvider"}
+_PROVIDERS = {
+    "sandbox": "services.order.providers.sandbox.SandboxProvider",
+    "stripe": "services.order.providers.stripe.StripeProvider",
+}
+PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="") or "sandbox"
+if PAYMENT_PROVIDER not in _PROVIDERS:
+    raise ImproperlyConfigured(f"PAYMENT_PROVIDER is one of {', '.join(_PROVIDERS)}")
+# By the name that a webhook's URL carries. One alone: where money is real, no sandbox takes orders.
+PAYMENT_PROVIDERS = {PAYMENT_PROVIDER: _PROVIDERS[PAYMENT_PROVIDER]}
 # Whoever knows this secret can call an order paid.
 SANDBOX_WEBHOOK_SECRET = env.str("SANDBOX_WEBHOOK_SECRET", default="debug-only" if DEBUG else "")
-if not SANDBOX_WEBHOOK_SECRET:
+if PAYMENT_PROVIDER == "sandbox" and not SANDBOX_WEBHOOK_SECRET:
     raise ImproperlyConfigured(
         "SANDBOX_WEBHOOK_SECRET is not set (50 random characters; needed unless DEBUG=true)"
     )
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+if PAYMENT_PROVIDER == "stripe":
+    if not STRIPE_SECRET_KEY or not STRIPE_WEBHOOK_SECRET:
+        raise ImproperlyConfigured(
+            "PAYMENT_PROVIDER=stripe needs STRIPE_SECRET_KEY (sk_…, of the Stripe dashboard) and "
+            "STRIPE_WEBHOOK_SECRET (whsec_…, of its endpoint /api/payments/webhooks/stripe)"
+        )
+    if find_spec("stripe") is None:
+        raise ImproperlyConfigured(
+            "PAYMENT_PROVIDER=stripe needs Stripe's SDK: "
+            "pip install --require-hashes -r deploy/requirements/stripe.txt"
+        )
+
+# What becomes of money that arrives when its order has expired, or its hold is lost.
+LATE_PAYMENT = env.str("LATE_PAYMENT", default="") or "refund"
+if LATE_PAYMENT not in ("refund", "rereserve"):
+    raise ImproperlyConfigured("LATE_PAYMENT is refund or rereserve")
 
 SPECTACULAR_SETTINGS = {
     **SPECTACULAR_SETTINGS,
@@ -45,6 +72,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "services.order.states.OrderStatus",
         "PaymentStatus": "services.order.states.PaymentStatus",
+        "LatePayment": "services.order.states.LatePayment",
     },
 }
 UNFOLD = admin_theme("Orders")

@@ -5,22 +5,25 @@
     └─ AWAITING_PAYMENT ─┬─ PAID ─┬─ CONFIRMED        └─ DECLINED ──────┘
                          │        └─ EXPIRED
                          ├─ CANCELLED
-                         └─ EXPIRED
+                         └─ EXPIRED ─ PAID, by money that came late, where settings allow it
 
 INIT is the state before the row exists: an order is inserted with its outcome. A step is a row of
 ORDER_STEPS; saga.py applies it with a conditional UPDATE that decides who wins. What then has to be
-done at inventory follows from the state reached, and whoever finds it undone may do it.
+done at inventory follows from the state reached, and whoever finds it undone may do it: a step is
+taken once, however many try.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from django.db import models
 
 
 class OrderStatus(models.TextChoices):
-    """What an order can be. REJECTED, CONFIRMED, CANCELLED and EXPIRED are final."""
+    """What an order can be. REJECTED, CONFIRMED, CANCELLED and EXPIRED are final, but for the
+    step "revive"."""
 
     AWAITING_PAYMENT = "AWAITING_PAYMENT"
     REJECTED = "REJECTED"
@@ -40,20 +43,46 @@ class PaymentStatus(models.TextChoices):
     REFUNDED = "REFUNDED"
 
 
+class LatePayment(models.TextChoices):
+    """What became of money that came when its order was over or its hold lost."""
+
+    REFUNDED = "refunded"
+    RERESERVED = "rereserved"
+
+
+class Actor(StrEnum):
+    """Who may come to take a step, or to repeat one that may have been interrupted."""
+
+    REQUEST = "the buyer's request"
+    WEBHOOK = "a provider's webhook"
+    EVENT = "an event of inventory's"
+    SWEEPER = "the sweeper"
+
+
 INIT = "INIT"
+_AWAITING, _PAID = OrderStatus.AWAITING_PAYMENT, OrderStatus.PAID
+_CANCELLED, _EXPIRED = OrderStatus.CANCELLED, OrderStatus.EXPIRED
+_BUYER = frozenset({Actor.REQUEST})
+# Whoever brings the news of money, and the sweeper that finds it was not dealt with.
+_PAYING = frozenset({Actor.REQUEST, Actor.WEBHOOK, Actor.SWEEPER})
+_ENDING = frozenset({Actor.EVENT, Actor.SWEEPER})
 
 
 @dataclass(frozen=True)
 class OrderStep:
     """One row of the order's table: from a state to a state, and the event that says so.
 
-    ``settles`` means that inventory is in line with the state reached as soon as it is reached.
+    ``settles`` means that inventory is in line with the state reached as soon as it is reached;
+    ``late`` is what the step notes about late money, and ``once`` that nothing may be noted yet.
     """
 
     source: str
     target: OrderStatus
     event: str
+    by: frozenset[Actor]
     settles: bool = False
+    late: LatePayment | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,22 +91,33 @@ class PaymentStep:
 
     source: PaymentStatus
     target: PaymentStatus
+    by: frozenset[Actor] = _PAYING
 
-
-_AWAITING, _PAID = OrderStatus.AWAITING_PAYMENT, OrderStatus.PAID
 
 ORDER_STEPS = {
-    # by the buyer's request
-    "place": OrderStep(INIT, _AWAITING, "order.placed"),
-    "reject": OrderStep(INIT, OrderStatus.REJECTED, "order.rejected"),
-    "cancel": OrderStep(_AWAITING, OrderStatus.CANCELLED, "order.cancelled"),
+    # by the buyer's request; the sweeper refuses in the place of one that was torn
+    "place": OrderStep(INIT, _AWAITING, "order.placed", _BUYER),
+    "reject": OrderStep(INIT, OrderStatus.REJECTED, "order.rejected", _BUYER | {Actor.SWEEPER}),
+    "cancel": OrderStep(_AWAITING, _CANCELLED, "order.cancelled", _BUYER),
     # by a captured payment: the point of no return, from here on only forward
-    "pay": OrderStep(_AWAITING, _PAID, "order.paid"),
-    # by inventory: the hold ran out before the money came
-    "expire": OrderStep(_AWAITING, OrderStatus.EXPIRED, "order.expired"),
+    "pay": OrderStep(_AWAITING, _PAID, "order.paid", _PAYING),
+    # by inventory: the hold ran out before the money came; the clock says so if the word got lost
+    "expire": OrderStep(_AWAITING, _EXPIRED, "order.expired", _ENDING),
     # by inventory's answer to the commit: sold, or the hold was lost and the money goes back
-    "confirm": OrderStep(_PAID, OrderStatus.CONFIRMED, "order.confirmed", settles=True),
-    "lose": OrderStep(_PAID, OrderStatus.EXPIRED, "order.expired"),
+    "confirm": OrderStep(_PAID, OrderStatus.CONFIRMED, "order.confirmed", _PAYING, settles=True),
+    "lose": OrderStep(_PAID, _EXPIRED, "order.expired", _PAYING, late=LatePayment.REFUNDED),
+    # by late money, under LATE_PAYMENT=rereserve, when inventory could hold the units once more
+    "renew": OrderStep(_PAID, _PAID, "order.paid", _PAYING, late=LatePayment.RERESERVED, once=True),
+    "revive": OrderStep(
+        _EXPIRED, _PAID, "order.paid", _PAYING, late=LatePayment.RERESERVED, once=True
+    ),
+    # by late money otherwise: the order stays what it is and says that the money goes back
+    "refund_expired": OrderStep(
+        _EXPIRED, _EXPIRED, "order.refunded", _PAYING, late=LatePayment.REFUNDED, once=True
+    ),
+    "refund_cancelled": OrderStep(
+        _CANCELLED, _CANCELLED, "order.refunded", _PAYING, late=LatePayment.REFUNDED, once=True
+    ),
 }
 
 PAYMENT_STEPS = {

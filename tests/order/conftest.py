@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from services.order import sold_out
+from services.order import orphans, sold_out
+from services.order.models import Payment
 from tests.order.driver import Buyer, Inventory, hear, new_ticket_id, offer
 from tests.order.faults import FaultyRoad
 from tests.order.processes import ServiceProcess
@@ -86,7 +88,47 @@ def admin() -> Buyer:
 
 
 @pytest.fixture
+def order_id(ann: Buyer, on_sale: Callable[..., int]) -> str:
+    """Return an order of Ann's that awaits its payment of 50.00 EUR."""
+    return str(ann.place({on_sale(10): 2}).body["id"])
+
+
+@pytest.fixture
+def pending(ann: Buyer, order_id: str) -> Payment:
+    """Return a payment that is to be settled later."""
+    return Payment.objects.get(pk=ann.pay(order_id, "sandbox_later").body["payment"]["id"])
+
+
+@pytest.fixture
 def webhooks(live_server: Any, settings: Any) -> str:
     """Serve the order service over HTTP, where the sandbox delivers; return its address."""
     settings.ORDER_URL = live_server.url
     return str(live_server.url)
+
+
+class Crash(BaseException):
+    """The worker dies at this point."""
+
+
+@pytest.fixture
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a switch: ``crash_at(module, "name")`` lets the worker die in that function, once."""
+
+    def arm(module: Any, name: str, *, after: bool = False) -> None:
+        function = getattr(module, name)
+
+        def dies(*args: Any, **kwargs: Any) -> None:
+            monkeypatch.setattr(module, name, function)
+            if after:
+                function(*args, **kwargs)
+            raise Crash
+
+        monkeypatch.setattr(module, name, dies)
+
+    return arm
+
+
+@pytest.fixture
+def suspect_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let holds be looked at that were made a moment ago."""
+    monkeypatch.setattr(orphans, "SUSPECT_AFTER", timedelta(seconds=-60))

@@ -10,12 +10,15 @@ from typing import Any
 
 import urllib3
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from common.events.inbox import apply_event
+from common.events.models import OutboxEvent
 from common.ids import derived_token, derived_uuid, uuid7
 from common.tokens import AccessToken, ServiceToken
 from services.order.audit import audit
 from services.order.models import Order, Payment
+from services.order.providers import sandbox
 from tests.inventory.driver import Answer, Caller
 
 ORDERS = "/api/orders"
@@ -44,9 +47,9 @@ class Buyer(Caller):
     def cancel(self, order_id: str, key: str | None = None) -> Answer:
         return self.send(f"{ORDERS}/{order_id}/cancel", {}, key)
 
-    def settle(self, payment_id: str, outcome: str) -> Answer:
+    def settle(self, payment_id: str, outcome: str, **play: str) -> Answer:
         path = f"/api/payments/sandbox/{payment_id}/settle"
-        return self.call("POST", path, {"outcome": outcome})
+        return self.call("POST", path, {"outcome": outcome} | play)
 
     def order(self, order_id: str) -> Answer:
         return self.call("GET", f"{ORDERS}/{order_id}")
@@ -76,8 +79,11 @@ class Inventory:
 
     def release(self, reservation_id: str) -> None:
         """Give a hold back behind the order service's back, as an expiry would."""
+        assert self.try_release(reservation_id)
+
+    def try_release(self, reservation_id: str) -> bool:
         path = f"/api/inventory/reservations/{reservation_id}/release"
-        assert self._call("POST", path, {}).status == 200
+        return self._call("POST", path, {}).status == 200
 
     def statuses(self, order_id: str) -> list[str]:
         """Return what has become of an order's holds, tickets ascending."""
@@ -147,6 +153,33 @@ def hear(emitter: str, event_type: str, data: dict[str, Any], event_id: Any = No
             "data": data,
         }
     )
+
+
+def deliver(body: bytes, signature: str | None = None, provider: str = "sandbox") -> Any:
+    """Send a webhook; signed as the sandbox does unless a signature is given."""
+    return APIClient(raise_request_exception=False).generic(
+        "POST",
+        f"/api/payments/webhooks/{provider}",
+        body,
+        "application/json",
+        HTTP_SANDBOX_SIGNATURE=sandbox.sign(body) if signature is None else signature,
+    )
+
+
+def expired(order_id: str, number: int = 0) -> dict[str, Any]:
+    """Return the data of the event that says one of an order's holds has run out."""
+    item = Order.objects.get(pk=order_id).items.order_by("ticket_id")[number]
+    return {
+        "reservation_id": item.pk,
+        "order_id": order_id,
+        "ticket_id": item.ticket_id,
+        "quantity": item.quantity,
+    }
+
+
+def order_events() -> list[str]:
+    """Return the types of all events that were published, in their order."""
+    return list(OutboxEvent.objects.order_by("seq").values_list("type", flat=True))
 
 
 def new_ticket_id() -> int:

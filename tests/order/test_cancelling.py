@@ -15,20 +15,16 @@ from services.order.models import Order, Payment
 from services.order.providers.sandbox import SandboxProvider
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.common.concurrency import meet_before, together
-from tests.order.driver import hear, make_due, make_overdue, reservation_ids, violations
+from tests.order.driver import (
+    expired,
+    hear,
+    make_due,
+    make_overdue,
+    reservation_ids,
+    violations,
+)
 
 pytestmark = pytest.mark.django_db
-
-
-def expired(order_id, number=0):
-    """Return the data of the event that says one of an order's holds has run out."""
-    item = Order.objects.get(pk=order_id).items.order_by("ticket_id")[number]
-    return {
-        "reservation_id": item.pk,
-        "order_id": order_id,
-        "ticket_id": item.ticket_id,
-        "quantity": item.quantity,
-    }
 
 
 def test_a_cancelled_order_gives_its_units_back(ann, on_sale, inventory):

@@ -15,31 +15,10 @@ from services.order.providers.base import Charge, Outcome
 from services.order.providers.sandbox import SandboxProvider
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.common.concurrency import together
+from tests.order.conftest import Crash
 from tests.order.driver import hold, make_due, reservation_ids, violations
 
 pytestmark = pytest.mark.django_db
-
-
-class Crash(BaseException):
-    """The worker dies at this point."""
-
-
-@pytest.fixture
-def crash_at(monkeypatch):
-    """Return a switch: ``crash_at(module, "name")`` lets the worker die in that function, once."""
-
-    def arm(module, name, *, after=False):
-        function = getattr(module, name)
-
-        def dies(*args, **kwargs):
-            monkeypatch.setattr(module, name, function)
-            if after:
-                function(*args, **kwargs)
-            raise Crash
-
-        monkeypatch.setattr(module, name, dies)
-
-    return arm
 
 
 @pytest.mark.parametrize("fault", ["lose", "hang"])

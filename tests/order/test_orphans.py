@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from services.order import orphans, placing
@@ -12,12 +10,6 @@ from services.order.sweeping import Sweeper
 from tests.order.driver import hold, make_due, violations
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def suspect_at_once(monkeypatch):
-    """Let holds be looked at that were made a moment ago."""
-    monkeypatch.setattr(orphans, "SUSPECT_AFTER", timedelta(seconds=-60))
 
 
 def test_a_torn_purchase_is_resolved_and_its_units_come_back(

@@ -254,6 +254,7 @@ def test_the_event_carries_the_whole_order(ann, on_sale):
         "user_id": str(ann.user_id),
         "status": "AWAITING_PAYMENT",
         "version": 1,
+        "late_payment": "",
         "total": 5000,
         "currency": "EUR",
         "items": placed.body["items"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from uuid import UUID
 
 from drf_spectacular.types import OpenApiTypes
@@ -15,11 +16,15 @@ from rest_framework.views import APIView
 from common.authentication import principal_of
 from common.permissions import IsUser
 from services.order import orders
-from services.order.api.serializers import PaymentSerializer, SettleSerializer
+from services.order.api.serializers import (
+    PaymentSerializer,
+    SettledPaymentSerializer,
+    SettleSerializer,
+)
 from services.order.api.views import refusals
 from services.order.documents import payment_document
 from services.order.models import Payment
-from services.order.providers import sandbox
+from services.order.providers import sandbox, sandbox_page
 from services.order.providers.base import Outcome
 from services.order.webhooks import receive
 
@@ -39,7 +44,12 @@ class PaymentView(GenericAPIView[Payment]):
 
 
 class SandboxSettleView(GenericAPIView[Payment]):
-    """Play the sandbox provider: decide a payment's fate; the shop hears of it by webhook."""
+    """Play the sandbox provider: decide a payment's fate; the shop hears of it by webhook.
+
+    ``deliveries`` says what the shop answered to each webhook. ``play``: ``once`` (default);
+    ``twice``, the same news in two webhooks; ``later``, in a few seconds; ``wrong_amount`` and
+    ``forged``, which the shop refuses.
+    """
 
     permission_classes = (IsUser,)
     serializer_class = SettleSerializer
@@ -48,8 +58,9 @@ class SandboxSettleView(GenericAPIView[Payment]):
         tags=["orders"],
         operation_id="payments_sandbox_settle",
         responses={
-            200: PaymentSerializer,
+            200: SettledPaymentSerializer,
             **refusals(
+                _400="validation_error",
                 _404="payment_not_found",
                 _409="payment_already_settled",
                 _503="webhook_not_delivered",
@@ -62,9 +73,11 @@ class SandboxSettleView(GenericAPIView[Payment]):
         payment = orders.own_payment(
             principal_of(request), payment_id, provider=sandbox.SandboxProvider.name
         )
-        sandbox.settle(payment, Outcome(body.validated_data["outcome"]))
+        outcome, play = (body.validated_data[name] for name in ("outcome", "play"))
+        deliveries = sandbox_page.settle(payment, Outcome(outcome), sandbox_page.Play(play))
         payment.refresh_from_db()
-        return Response(payment_document(payment))
+        told = [asdict(delivery) for delivery in deliveries]
+        return Response(payment_document(payment) | {"deliveries": told})
 
 
 class WebhookView(APIView):
@@ -84,7 +97,7 @@ class WebhookView(APIView):
             **refusals(
                 _400="webhook_refused, amount_mismatch",
                 _404="provider_not_found",
-                _503="payment_unknown",
+                _503="inventory_unavailable",
             ),
         },
     )

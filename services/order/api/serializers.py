@@ -8,7 +8,8 @@ from rest_framework import serializers
 
 from common.serializers import StrictSerializer, WholeNumberField
 from services.order.providers.registry import methods
-from services.order.states import OrderStatus, PaymentStatus
+from services.order.providers.sandbox_page import Play
+from services.order.states import LatePayment, OrderStatus, PaymentStatus
 
 ITEMS_MAX = 20
 QUANTITY_MAX = 10_000
@@ -48,6 +49,7 @@ class EmptySerializer(StrictSerializer):
 
 class SettleSerializer(StrictSerializer):
     outcome = serializers.ChoiceField(choices=["captured", "declined"])
+    play = serializers.ChoiceField(choices=list(Play), default=Play.ONCE)
 
 
 class ItemSerializer(serializers.Serializer[Any]):
@@ -75,8 +77,19 @@ class PaymentSerializer(serializers.Serializer[Any]):
     amount = serializers.IntegerField()
     currency = serializers.CharField()
     status = serializers.ChoiceField(choices=PaymentStatus.choices)
+    page = serializers.CharField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class DeliverySerializer(serializers.Serializer[Any]):
+    status = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class SettledPaymentSerializer(PaymentSerializer):
+    deliveries = DeliverySerializer(many=True)
 
 
 class ReasonSerializer(serializers.Serializer[Any]):
@@ -87,6 +100,8 @@ class ReasonSerializer(serializers.Serializer[Any]):
 class OrderSerializer(PlacedOrderSerializer):
     updated_at = serializers.DateTimeField()
     rejection = ReasonSerializer(allow_null=True)
+    late_payment = serializers.ChoiceField(choices=LatePayment.choices, allow_blank=True)
+    payment_methods = serializers.ListField(child=serializers.CharField())
     payments = PaymentSerializer(many=True)
 
 

@@ -22,16 +22,22 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Charge:
-    """A provider's answer to a charge; ``reference`` is its own name for the payment."""
+    """A provider's answer to a charge; ``reference`` is its own name for the payment.
+
+    ``page`` is where the buyer goes on with a pending one: an http(s) URL, or a path of the shop.
+    """
 
     outcome: Outcome
     reference: str
+    page: str = ""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What a verified webhook says of a payment."""
+    """What a verified webhook says of a payment; ``notice_id`` is the provider's own name for it,
+    by which a second delivery is recognised."""
 
+    notice_id: str
     payment_id: UUID
     outcome: Outcome
     amount: int
@@ -57,5 +63,8 @@ class PaymentProvider(Protocol):
     def refund(self, payment: Payment) -> None:
         """Give back whatever was taken for the payment, in full; nothing taken is fine too."""
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice:
-        """Return what a webhook says; 400 ``webhook_refused`` if forged, old or unreadable."""
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice | None:
+        """Return what a webhook says, None if it is no news of a payment of ours.
+
+        400 ``webhook_refused`` if it is forged, old or unreadable.
+        """

@@ -1,0 +1,370 @@
+"""Stripe: its pages, its webhooks and its refunds, against Stripe's documented answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rest_framework.test import APIClient
+
+from services.order.models import Order, Payment, WebhookNotice
+from services.order.providers import registry, stripe
+from services.order.providers.stripe import StripeProvider
+from services.order.sweeping import sweep_orders, sweep_payments
+from tests.order.conftest import Crash
+from tests.order.driver import make_due, violations
+from tests.order.stripe_api import StripeApi, event, signature
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "whsec_of_the_tests"
+COMPLETED = "checkout.session.completed"
+SUCCEEDED = "checkout.session.async_payment_succeeded"
+FAILED = "checkout.session.async_payment_failed"
+EXPIRED = "checkout.session.expired"
+
+
+@pytest.fixture(autouse=True)
+def api(settings, monkeypatch):
+    """Serve Stripe's API locally and let the shop be configured for it."""
+    settings.STRIPE_SECRET_KEY = "sk_test_local"
+    settings.STRIPE_WEBHOOK_SECRET = SECRET
+    with StripeApi() as api:
+        providers = {"stripe": StripeProvider(api.url)}
+        monkeypatch.setattr(registry, "_providers", lambda: providers)
+        yield api
+
+
+@pytest.fixture
+def payment(ann, order_id):
+    """Return a payment that Ann has begun and Stripe has a page for."""
+    ann.pay(order_id)
+    return Payment.objects.get()
+
+
+@pytest.fixture
+def session(api, payment):
+    return api.sessions[payment.provider_reference]
+
+
+def deliver(body, header=None):
+    header = signature(body, SECRET) if header is None else header
+    path = "/api/payments/webhooks/stripe"
+    return APIClient(raise_request_exception=False).generic(
+        "POST", path, body, "application/json", HTTP_STRIPE_SIGNATURE=header
+    )
+
+
+def test_the_buyer_is_sent_to_a_page_of_stripes_that_asks_for_the_whole_order(
+    ann, on_sale, api, settings
+):
+    first, second = on_sale(5, price=1250), on_sale(5, price=400)
+    order_id = ann.place({first: 2, second: 1}).body["id"]
+
+    answer = ann.pay(order_id)
+
+    assert answer.status == 200
+    told = answer.body["payment"]
+    assert (told["provider"], told["method"], told["status"]) == (
+        "stripe",
+        "stripe_checkout",
+        "CREATED",
+    )
+    assert told["page"] == "https://checkout.stripe.com/c/pay/cs_test_0"
+    [(call, headers, form)] = api.requests
+    assert call == "POST /v1/checkout/sessions"
+    assert headers["idempotency-key"] == told["id"]
+    assert headers["authorization"] == "Bearer sk_test_local"
+    assert form["metadata[payment_id]"] == told["id"]
+    assert form["mode"] == "payment"
+    assert form["success_url"] == f"{settings.PUBLIC_URL}/orders/{order_id}"
+    assert form["line_items[0][price_data][currency]"] == "eur"
+    assert api.sessions["cs_test_0"]["amount_total"] == answer.body["order"]["total"] == 2900
+    assert ann.order(order_id).body["payment_methods"] == ["stripe_checkout"]
+
+
+@pytest.mark.parametrize(("ttl", "minutes"), [(600, 35), (7200, 120), (86_400, 24 * 60 - 5)])
+def test_the_page_closes_with_the_hold_where_stripe_allows_it(
+    ann, on_sale, api, settings, ttl, minutes
+):
+    settings.HOLD_TTL_SECONDS = ttl
+    ann.pay(ann.place({on_sale(5): 1}).body["id"])
+
+    assert api.sessions["cs_test_0"]["expires_at"] == pytest.approx(
+        time.time() + minutes * 60, abs=10
+    )
+
+
+def test_a_currency_without_decimals_is_charged_in_its_own_units(ann, on_sale, api):
+    order_id = ann.place({on_sale(5, price=900, currency="JPY"): 2}).body["id"]
+    ann.pay(order_id)
+    session = api.sessions["cs_test_0"]
+    api.pay("cs_test_0")
+
+    assert (session["amount_total"], session["currency"]) == (1800, "jpy")
+    assert deliver(event(session, COMPLETED)).status_code == 200
+    assert Order.objects.get().status == "CONFIRMED"
+
+
+def test_repeating_a_charge_finds_the_same_page(ann, order_id, api, crash_at):
+    crash_at(stripe.StripeProvider, "charge", after=True)
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+
+    answer = ann.pay(order_id)
+
+    assert answer.status == 200
+    assert len(api.sessions) == 1
+    assert api.requests[0][2] == api.requests[1][2], "Stripe refuses a key with other parameters"
+
+
+NEWS = {
+    "paid": ([(COMPLETED, "paid")], "CAPTURED", "CONFIRMED"),
+    "free": ([(COMPLETED, "no_payment_required")], "CAPTURED", "CONFIRMED"),
+    "on its way": ([(COMPLETED, "unpaid")], "CREATED", "AWAITING_PAYMENT"),
+    "arrived": ([(COMPLETED, "unpaid"), (SUCCEEDED, "paid")], "CAPTURED", "CONFIRMED"),
+    "shuffled": ([(SUCCEEDED, "paid"), (COMPLETED, "unpaid")], "CAPTURED", "CONFIRMED"),
+    "failed": ([(COMPLETED, "unpaid"), (FAILED, "unpaid")], "DECLINED", "AWAITING_PAYMENT"),
+    "left open": ([(EXPIRED, "unpaid")], "DECLINED", "AWAITING_PAYMENT"),
+    "of another kind": ([("charge.refunded", "paid")], "CREATED", "AWAITING_PAYMENT"),
+}
+
+
+@pytest.mark.parametrize("news", NEWS)
+def test_every_event_is_booked_as_what_it_says(session, news):
+    events, payment_status, order_status = NEWS[news]
+
+    for number, (kind, payment_status_told) in enumerate(events):
+        body = event(session, kind, f"evt_{number}", payment_status=payment_status_told)
+        answer = deliver(body)
+        assert (answer.status_code, answer.json()) == (200, {"received": True})
+
+    assert Payment.objects.get().status == payment_status
+    assert Order.objects.get().status == order_status
+    assert Payment.objects.get().page == session["url"]
+    assert violations() == []
+
+
+def test_an_event_is_known_by_its_own_id(session):
+    for _ in range(3):
+        # Stripe signs each retry anew; the event stays the same.
+        assert deliver(event(session, COMPLETED, payment_status="paid")).status_code == 200
+
+    assert WebhookNotice.objects.get().notice_id == "evt_1"
+
+
+def test_an_event_about_something_else_that_the_account_sells_is_none_of_our_business(session):
+    for metadata in ({}, None, {"cart": "7"}):
+        answer = deliver(event(session, COMPLETED, payment_status="paid", metadata=metadata))
+        assert answer.status_code == 200
+    assert not WebhookNotice.objects.exists()
+
+
+@pytest.mark.parametrize("wrong", [{"amount_total": 1}, {"currency": "usd"}], ids=str)
+def test_another_amount_is_refused(session, wrong):
+    answer = deliver(event(session, COMPLETED, payment_status="paid", **wrong))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "amount_mismatch")
+    assert Payment.objects.get().status == "CREATED"
+
+
+def test_a_forged_or_old_event_is_refused(session):
+    body = event(session, COMPLETED, payment_status="paid")
+    genuine = signature(body, SECRET)
+    for header in (
+        "",
+        "nonsense",
+        genuine[:-1] + ("0" if genuine[-1] != "0" else "1"),
+        genuine.replace("v1=", "v0="),
+        signature(body, "somebody else's"),
+        signature(body + b" ", SECRET),
+        signature(body, SECRET, age_seconds=301),
+    ):
+        answer = deliver(body, header)
+        assert (answer.status_code, answer.json()["code"]) == (400, "webhook_refused"), header
+    assert Payment.objects.get().status == "CREATED"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"\xff",
+        b"{}",
+        b'{"object": "event"}',
+        b'{"object": "event", "type": "checkout.session.completed", "data": {"object": []}}',
+        b'{"object": "v2.core.event"}',
+    ],
+)
+def test_a_signed_body_that_is_no_event_is_refused(body):
+    answer = deliver(body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "webhook_refused")
+
+
+def test_money_for_an_order_that_is_over_is_given_back_once(ann, api, order_id, session, payment):
+    ann.cancel(order_id)
+    api.pay(session["id"])
+
+    for number in range(2):
+        deliver(event(session, COMPLETED, f"evt_{number}"))
+
+    assert Payment.objects.get().status == "REFUNDED"
+    [refund] = api.refunds
+    assert refund["payment_intent"] == f"pi_{session['id']}"
+    [headers] = [headers for call, headers, _ in api.requests if call == "POST /v1/refunds"]
+    assert headers["idempotency-key"] == f"{payment.pk}-refund"
+    assert violations() == []
+
+
+def test_a_refund_that_was_given_before_is_enough(ann, api, order_id, session):
+    ann.cancel(order_id)
+    api.pay(session["id"])
+    api.fail(500, type="api_error")
+    deliver(event(session, COMPLETED))
+    assert Payment.objects.get().status == "REFUND_DUE"
+
+    provider = registry.provider("stripe")
+    provider.refund(Payment.objects.get())
+    api._by_key.clear()
+    refunds = api.answer
+
+    def refuse_refunds(method, path, headers, form):
+        if path == "/v1/refunds":
+            error = {"type": "invalid_request_error", "code": "charge_already_refunded"}
+            return 400, {"error": error}
+        return refunds(method, path, headers, form)
+
+    api.answer = refuse_refunds
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get().status == "REFUNDED"
+    assert len(api.refunds) == 1
+
+
+def test_an_interrupted_charge_of_an_order_that_is_over_closes_its_page(
+    ann, api, order_id, crash_at
+):
+    crash_at(stripe.StripeProvider, "charge", after=True)
+    with pytest.raises(Crash):
+        ann.pay(order_id)
+    ann.cancel(order_id)
+
+    make_due()
+    sweep_payments()
+    sweep_orders()
+
+    assert api.sessions["cs_test_0"]["status"] == "expired"
+    assert Payment.objects.get().status == "DECLINED"
+
+
+def test_a_page_that_was_paid_while_it_was_closed_is_looked_at_again(api, payment, session):
+    provider = registry.provider("stripe")
+    answer = api.answer
+
+    def paid_meanwhile(method, path, headers, form):
+        if path.endswith("/expire"):
+            api.pay(session["id"])
+        return answer(method, path, headers, form)
+
+    api.answer = paid_meanwhile
+    with pytest.raises(Exception, match="provider_unavailable"):
+        provider.refund(payment)
+    provider.refund(payment)
+
+    assert len(api.refunds) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, "invalid_request_error"), (429, "rate_limit_error"), (500, "api_error")],
+)
+def test_a_stripe_in_trouble_is_a_503_and_the_same_key_then_works(ann, api, order_id, status, kind):
+    api.fail(status, type=kind)
+
+    away, again = ann.pay(order_id), ann.pay(order_id)
+
+    assert (away.status, away.code) == (503, "provider_unavailable")
+    assert again.body["payment"]["page"]
+    assert len(api.requests) == 2, "and each was tried once"
+
+
+def test_a_stripe_that_hangs_is_left_before_the_request_runs_out_of_time(
+    ann, api, order_id, monkeypatch
+):
+    monkeypatch.setattr(stripe, "READ_TIMEOUT_SECONDS", 0.3)
+    impatient = StripeProvider(api.url)
+    monkeypatch.setattr(registry, "_providers", lambda: {"stripe": impatient})
+    api.hang(1.0)
+
+    started = time.monotonic()
+    away = ann.pay(order_id)
+
+    assert (away.status, away.code) == (503, "provider_unavailable")
+    assert time.monotonic() - started < 0.9
+    assert len(api.requests) == 1
+
+
+def test_a_payment_that_stripe_refuses_for_good_is_declined(ann, api, order_id):
+    api.fail(400, type="invalid_request_error", code="amount_too_small")
+
+    answer = ann.pay(order_id)
+
+    assert answer.status == 200
+    assert answer.body["payment"]["status"] == "DECLINED"
+    assert answer.body["order"]["status"] == "AWAITING_PAYMENT"
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"PAYMENT_PROVIDER": "gold"}, "PAYMENT_PROVIDER is one of sandbox, stripe"),
+        ({"PAYMENT_PROVIDER": "stripe"}, "STRIPE_SECRET_KEY"),
+        (
+            {"PAYMENT_PROVIDER": "stripe", "STRIPE_SECRET_KEY": "sk_test_x"},
+            "STRIPE_WEBHOOK_SECRET",
+        ),
+        ({"LATE_PAYMENT": "keep"}, "LATE_PAYMENT is refund or rereserve"),
+        (
+            {
+                "PAYMENT_PROVIDER": "stripe",
+                "STRIPE_SECRET_KEY": "sk_test_x",
+                "STRIPE_WEBHOOK_SECRET": "whsec_x",
+                "SANDBOX_WEBHOOK_SECRET": "",
+            },
+            "",
+        ),
+        ({"PAYMENT_PROVIDER": "", "LATE_PAYMENT": ""}, ""),
+    ],
+)
+def test_a_wrong_setting_says_what_to_do(environment, told):
+    program = (
+        "import django; django.setup();"
+        "from services.order.providers.registry import methods; print(*methods())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "services.order.settings"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode == 0) is (told == "")
+    if told:
+        assert "ImproperlyConfigured" in result.stderr
+        assert told in result.stderr
+    else:
+        provider = environment["PAYMENT_PROVIDER"] or "sandbox"
+        assert result.stdout.startswith(provider)
