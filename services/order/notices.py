@@ -13,6 +13,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from common.errors import Problem
+from common.loops import Loop
 from common.transactions import in_transaction
 from services.order.models import Payment, WebhookNotice
 from services.order.providers.base import Notice
@@ -86,6 +87,9 @@ def purge_notices(limit: int = 1000) -> int:
         pk__in=list(old.values_list("pk", flat=True)[:limit])
     ).delete()
     return gone
+
+
+forget_notices = Loop("forget_notices", purge_notices, interval_seconds=60.0)
 
 
 def _row(provider: str, notice: Notice, **times: object) -> WebhookNotice:

@@ -28,6 +28,7 @@ LOOPS = [
     "common.events.relay.relay_outbox",
     "common.events.inbox.consume_events",
     "common.idempotency.records.forget_keys",
+    "services.order.notices.forget_notices",
 ]
 
 _PROVIDERS = {

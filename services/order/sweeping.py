@@ -16,7 +16,7 @@ from common.errors import Unavailable
 from common.failpoints import failpoint
 from common.loops import Loop
 from common.transactions import in_transaction
-from services.order import paying, saga
+from services.order import paying, saga, webhooks
 from services.order.models import Order, Payment
 from services.order.orphans import OrphanSearch
 
@@ -30,7 +30,7 @@ ORPHANS_INTERVAL_SECONDS = 5.0
 
 
 class Sweeper:
-    """One round: orders, payments, and now and then holds without an order."""
+    """One round: orders, payments, notices, and now and then holds without an order."""
 
     def __init__(self) -> None:
         self._orphans = OrphanSearch()
@@ -38,7 +38,7 @@ class Sweeper:
 
     def step(self) -> int:
         """Do one bounded round; return how much was found to do."""
-        found = sweep_orders() + sweep_payments()
+        found = sweep_orders() + sweep_payments() + _unless_unavailable(webhooks.book_kept)
         now = time.monotonic()
         if now - self._orphans_at >= ORPHANS_INTERVAL_SECONDS:
             self._orphans_at = now

@@ -287,7 +287,7 @@ def test_a_crash_after_which_nobody_comes_again_leaves_no_hold_and_no_money(
         webhooks_receive(Payment.objects.get())
     assert inventory.stock(ticket) == (0, 2, 0)
 
-    orphans.resolve_orphans()
+    orphans.OrphanSearch().step()
     assert inventory.stock(ticket) == (2, 0, 0)
     assert deliver(captured(Payment.objects.get())).status_code == 200
 
@@ -316,7 +316,7 @@ def test_a_crash_while_a_paid_order_is_renewed_is_finished_by_the_sweeper(
 
     if orphans_first:
         # It finds a hold that is no line of its order, and then the commit finds it gone.
-        orphans.resolve_orphans()
+        orphans.OrphanSearch().step()
     sweep()
 
     outcome = (Order.objects.get().status, Payment.objects.get().status)
