@@ -12,8 +12,8 @@ from django.db import OperationalError
 from common.events import inbox, transport
 from common.events.inbox import Consumer, apply_event
 from common.events.models import InboxEvent, OutboxEvent
+from common.events.redis_streams import RedisStreams
 from common.events.relay import Relay
-from common.events.transport import StreamTransport
 from tests.common import handlers
 from tests.common.concurrency import together
 from tests.common.faults import losing_the_answer_to_a_commit
@@ -40,7 +40,7 @@ def event(number, **changes):
 
 
 def send(*events):
-    StreamTransport().send(STREAM, list(events))
+    RedisStreams().send(STREAM, list(events))
 
 
 def consume(consumer=None, steps=1):
@@ -198,7 +198,7 @@ def test_an_unreadable_message_is_kept_for_a_person_to_look_at(stream):
     assert "{" in json.dumps(parked.payload)
 
 
-class DiesBeforeAcknowledging(StreamTransport):
+class DiesBeforeAcknowledging(RedisStreams):
     def acknowledge(self, message, group):
         raise SystemExit
 
