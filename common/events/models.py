@@ -44,7 +44,9 @@ class InboxEvent(models.Model):
 
     class Status(models.TextChoices):
         APPLIED = "APPLIED"
+        # It failed too often: a person has to look at it.
         PARKED = "PARKED"
+        # A person has, and gave it up.
         DISCARDED = "DISCARDED"
 
     id = models.UUIDField(primary_key=True)

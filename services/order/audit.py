@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from common.databases import consistent_snapshot
 from common.events.outbox import pending_count
+from common.events.parked import check_parked
 from common.ids import derived_token, derived_uuid
 from services.order.models import Order, OrderItem, Payment
 from services.order.states import OrderStatus, PaymentStatus
@@ -37,6 +38,7 @@ def audit() -> dict[str, Any]:
             _check("I9", "a paid order has exactly its total captured, others nothing", _money()),
             _check("I10", "no order waits for its settling longer than 30 s", _unsettled()),
             _check("I10", "no refund is due for longer than 30 s", _refunds()),
+            check_parked(),
         ]
         return {"service": "order", "checks": checks, "facts": _facts()}
 
