@@ -49,14 +49,16 @@ class RedisStreams:
 
     outages: tuple[type[Exception], ...] = (RedisError,)
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(
+        self, url: str | None = None, patience_seconds: float = transport.PATIENCE_SECONDS
+    ) -> None:
         self._redis = redis.Redis.from_url(
             url or settings.STREAM_URL,
             decode_responses=True,
             encoding_errors="replace",
             retry=Retry(NoBackoff(), 1),
             socket_connect_timeout=0.2,
-            socket_timeout=transport.BLOCK_MS / 1000 + 1,
+            socket_timeout=patience_seconds,
         )
         self._append = self._redis.register_script(_SEND)
         self._delete_idle = self._redis.register_script(_TIDY)

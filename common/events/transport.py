@@ -16,6 +16,8 @@ STREAM_LENGTH_MAX = 100_000
 # A message whose consumer died is taken over after this long.
 ABANDONED_AFTER_MS = 10_000
 BLOCK_MS = 1_000
+# How long a call may take: a server that is well answers at once, but for the time it is to block.
+PATIENCE_SECONDS = BLOCK_MS / 1000 + 1
 
 # EVENT_TRANSPORT's scheme → what speaks it.
 KINDS = {
@@ -103,8 +105,11 @@ def stream_name(service: str) -> str:
     return f"flashsale:{service}"
 
 
-def connect() -> Transport:
-    """Return the transport that the settings name; it connects when it is first used."""
+def connect(patience_seconds: float = PATIENCE_SECONDS) -> Transport:
+    """Return the transport that the settings name; it connects when it is first used.
+
+    Less patience is for those who do not receive.
+    """
     url = settings.EVENT_TRANSPORT or settings.STREAM_URL
     # The address itself may hold a password.
     scheme = urlsplit(url).scheme
@@ -113,5 +118,5 @@ def connect() -> Transport:
             f"EVENT_TRANSPORT is one of {', '.join(f'{kind}://' for kind in KINDS)}, "
             f"not {scheme or 'a text without a scheme'}"
         )
-    transport: Transport = import_string(KINDS[scheme])(url)
+    transport: Transport = import_string(KINDS[scheme])(url, patience_seconds)
     return transport
