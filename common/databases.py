@@ -85,6 +85,11 @@ def _with_options(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def has_database() -> bool:
+    """Tell whether this project has a database at all; the gateway has none."""
+    return bool(connection.settings_dict["ENGINE"] != "django.db.backends.dummy")
+
+
 def database_answers() -> str:
     """Return ``ok`` when the service's database answers a query; raises a database error if not."""
     with connection.cursor() as cursor:

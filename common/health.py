@@ -1,4 +1,4 @@
-"""Liveness and readiness of a service, for nginx, containers and ``manage_all.py``."""
+"""Liveness, readiness and metrics of a service, for nginx, containers and ``manage_all.py``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 import structlog
 from django.conf import settings
 from django.core.cache import cache
-from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
-from common.databases import database_answers
+from common.databases import database_answers, has_database
+from common.metrics import metrics
 from common.tokens import key_ring
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     A dead Redis does not make a service unready: it buys more slowly, but rightly.
     """
     checks = {"keys": _checked(_keys_present)}
-    if connection.settings_dict["ENGINE"] != "django.db.backends.dummy":
+    if has_database():
         checks["database"] = _checked(database_answers)
     ready = all(result == "ok" for result in checks.values())
     checks["cache"] = _checked(_cache_answers)
@@ -39,10 +39,11 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def service_urls(service: str) -> list[URLPattern]:
-    """Return what every service mounts: health, readiness and its OpenAPI schema."""
+    """Return what every service mounts: health, readiness, metrics and its OpenAPI schema."""
     return [
         path("healthz", healthz),
         path("readyz", readyz),
+        path("metrics", metrics),
         path(f"internal/{service}/openapi.json", SpectacularJSONAPIView.as_view()),
     ]
 

@@ -51,6 +51,9 @@ ORDER_URL = env.str("ORDER_URL", default="http://127.0.0.1:8104")
 # The cache may be evicted, the streams may not: two databases, in production two instances.
 CACHE_URL = env.str("CACHE_URL", default="redis://127.0.0.1:6379/0")
 STREAM_URL = env.str("STREAM_URL", default="redis://127.0.0.1:6379/1")
+# Where events travel: redis://… or nats://host:port[,nats://host:port…][?replicas=n]; empty: over
+# the streams' Redis.
+EVENT_TRANSPORT = env.str("EVENT_TRANSPORT", default="")
 REDIS_TIMEOUTS = {"socket_connect_timeout": 0.2, "socket_timeout": 0.3}
 CACHES = {
     "default": {

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from common.health import healthz, readyz
+from common.metrics import metrics
 from gateway import docs, pages
 from gateway.authorize import authorize
 
@@ -17,4 +18,5 @@ urlpatterns = [
     path("internal/gateway/authorize", authorize),
     path("healthz", healthz),
     path("readyz", readyz),
+    path("metrics", metrics),
 ]

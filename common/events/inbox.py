@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
 from common.events.models import InboxEvent
-from common.events.transport import Message, StreamTransport, stream_name
+from common.events.transport import Message, Transport, connect, stream_name
 from common.failpoints import failpoint
 from common.ids import derived_uuid
 from common.loops import Loop
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 BATCH_SIZE = 100
 # An event that failed this often is parked, so that those behind it go on.
 DELIVERIES_MAX = 5
+TIDY_INTERVAL_SECONDS = 60.0
 CONSUMER = f"{socket.gethostname()}:{os.getpid()}"
 Handler = Callable[[dict[str, Any], dict[str, Any]], None]
 
@@ -37,15 +39,17 @@ class Consumer:
     version that the data carries.
     """
 
-    def __init__(self, transport: StreamTransport | None = None, name: str = CONSUMER) -> None:
+    def __init__(self, transport: Transport | None = None, name: str = CONSUMER) -> None:
         self._transport = transport
         self._name = name
+        self._tidied_at = float("-inf")
 
     def step(self) -> int:
         """Deal with one batch of messages; return its size."""
         if self._transport is None:
-            self._transport = StreamTransport()
+            self._transport = connect()
         streams = [stream_name(service) for service in settings.EVENT_SUBSCRIPTIONS]
+        self._tidy(self._transport, streams)
         messages = self._transport.receive(streams, settings.SERVICE, self._name, BATCH_SIZE)
         if messages:
             failpoint("consumer.received")
@@ -56,6 +60,12 @@ class Consumer:
                 self._transport.acknowledge(message, settings.SERVICE)
                 failpoint("consumer.acknowledged")
         return len(messages)
+
+    def _tidy(self, transport: Transport, streams: Sequence[str]) -> None:
+        now = time.monotonic()
+        if now - self._tidied_at > TIDY_INTERVAL_SECONDS:
+            self._tidied_at = now
+            transport.tidy(streams, settings.SERVICE)
 
     def _applied_together(self, messages: Sequence[Message]) -> bool:
         """Apply a whole batch with one COMMIT; False (and no effect) if one of them fails."""

@@ -8,6 +8,10 @@ from django.db import models
 
 from common.ids import uuid7
 
+# Every aggregate's events lie in one of these, and one relay at a time sends those of one. A row
+# keeps the number that it was written with: more of them need nothing else, fewer an empty outbox.
+PARTITIONS = 8
+
 
 class OutboxEvent(models.Model):
     """A fact that is to be published. Column names are Debezium's, so that a CDC connector fits."""
@@ -21,11 +25,14 @@ class OutboxEvent(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     published_at = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0)
+    # The database's default serves the version before, which knows of no partitions.
+    partition = models.PositiveSmallIntegerField(db_default=0)
 
     class Meta:
         db_table = "outbox_event"
+        # Serves the relay, the metrics and the purge, so that a publication pays for one.
         indexes: ClassVar = [
-            models.Index(fields=["published_at", "seq"], name="outbox_unpublished")
+            models.Index(fields=["partition", "published_at", "seq"], name="outbox_partition")
         ]
 
     def __str__(self) -> str:
@@ -37,19 +44,22 @@ class InboxEvent(models.Model):
 
     class Status(models.TextChoices):
         APPLIED = "APPLIED"
+        # It failed too often: a person has to look at it.
         PARKED = "PARKED"
+        # A person has, and gave it up.
+        DISCARDED = "DISCARDED"
 
     id = models.UUIDField(primary_key=True)
     type = models.CharField(max_length=64)
-    status = models.CharField(max_length=8, choices=Status.choices, default=Status.APPLIED)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.APPLIED)
     received_at = models.DateTimeField(auto_now_add=True)
-    # Filled for parked events only: what is needed to look at one and to try it again.
+    # Empty for applied events: what is needed to look at one and to try it again.
     payload = models.JSONField(null=True)
     error = models.TextField(blank=True, default="")
 
     class Meta:
         db_table = "inbox_event"
-        indexes: ClassVar = [models.Index(fields=["received_at"], name="inbox_received")]
+        indexes: ClassVar = [models.Index(fields=["status", "received_at"], name="inbox_status")]
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
@@ -67,3 +77,16 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} held by {self.holder}"
+
+
+class Bookmark(models.Model):
+    """Up to where a stream has been seen to hold what was published; see common.events.bookmark."""
+
+    stream = models.CharField(max_length=64, primary_key=True)
+    position = models.CharField(max_length=64, blank=True, default="")
+
+    class Meta:
+        db_table = "outbox_bookmark"
+
+    def __str__(self) -> str:
+        return f"{self.stream} up to {self.position or 'nothing'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import crc32
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from common.events.models import InboxEvent, OutboxEvent
+from common.events.models import PARTITIONS, InboxEvent, OutboxEvent
 from common.ids import uuid7
 from common.request_id import current_request_id
 
@@ -54,6 +55,7 @@ def _row(event: NewEvent) -> OutboxEvent:
         aggregatetype=event.aggregate_type,
         aggregateid=event.aggregate_id,
         type=event.event_type,
+        partition=partition_of(event.aggregate_type, event.aggregate_id),
         payload={
             "specversion": "1.0",
             "id": str(event_id),
@@ -68,6 +70,11 @@ def _row(event: NewEvent) -> OutboxEvent:
     )
 
 
+def partition_of(aggregate_type: str, aggregate_id: str) -> int:
+    """Return the partition of an aggregate's events, the same on every process and machine."""
+    return crc32(f"{aggregate_type}/{aggregate_id}".encode()) % PARTITIONS
+
+
 def pending_count() -> int:
     """Return how many events wait to be published."""
     return OutboxEvent.objects.filter(published_at=None).count()
@@ -76,7 +83,9 @@ def pending_count() -> int:
 def purge(limit: int = 1000) -> int:
     """Delete published and applied events older than RETENTION; return how many went."""
     horizon = timezone.now() - RETENTION
-    old = OutboxEvent.objects.filter(published_at__lt=horizon).values_list("seq", flat=True)[:limit]
+    old = OutboxEvent.objects.filter(
+        partition__in=range(PARTITIONS), published_at__lt=horizon
+    ).values_list("seq", flat=True)[:limit]
     gone, _ = OutboxEvent.objects.filter(seq__in=list(old)).delete()
     applied = InboxEvent.objects.filter(
         status=InboxEvent.Status.APPLIED, received_at__lt=horizon

@@ -1,22 +1,33 @@
-"""The pipe between services: Redis Streams, one stream per emitting service."""
+"""The pipe between services, one stream per emitting service: what every kind of it can do."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-import redis
 from django.conf import settings
-from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
-from redis.retry import Retry
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
-# The outbox can always publish again, so the stream need not grow for ever.
+# The outbox can always publish again, so a stream need not grow for ever.
 STREAM_LENGTH_MAX = 100_000
 # A message whose consumer died is taken over after this long.
 ABANDONED_AFTER_MS = 10_000
 BLOCK_MS = 1_000
+# How long a call may take: a server that is well answers at once, but for the time it is to block.
+PATIENCE_SECONDS = BLOCK_MS / 1000 + 1
+
+# EVENT_TRANSPORT's scheme → what speaks it.
+KINDS = {
+    **dict.fromkeys(("redis", "rediss", "unix"), "common.events.redis_streams.RedisStreams"),
+    **dict.fromkeys(("nats", "tls"), "common.events.jetstream.JetStream"),
+}
+
+
+class StreamLost(Exception):
+    """The stream does not hold any more what was sent to it before."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,67 @@ class Message:
     stream: str
     message_id: str
     event: dict[str, Any]
+    # What the transport itself keeps of it.
+    handle: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What one consumer group has not dealt with: not yet received, and not acknowledged."""
+
+    lag: int | None
+    pending: int
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """How long a stream is, and how far behind its consumer groups are."""
+
+    length: int
+    groups: dict[str, Backlog]
+
+
+class Transport(Protocol):
+    """Sends and receives events, at least once each; raises one of ``outages`` where it cannot.
+
+    A position names one entry of a stream for ever, and sorts as text in the stream's order.
+    """
+
+    outages: tuple[type[Exception], ...]
+
+    def send(self, stream: str, events: Sequence[dict[str, Any]], after: str = "") -> str:
+        """Append the events, those of one subject in their order; return the last one's position.
+
+        Raises StreamLost unless the entry ``after`` stood in the stream when they were appended:
+        then some of them may stand there, or none.
+        """
+        ...
+
+    def holds(self, stream: str, positions: Iterable[str]) -> bool:
+        """Tell whether the stream holds all of these entries; positions of "" count for nothing."""
+        ...
+
+    def receive(
+        self, streams: Sequence[str], group: str, consumer: str, count: int
+    ) -> list[Message]:
+        """Return abandoned messages first, then new ones; waits up to BLOCK_MS for news."""
+        ...
+
+    def deliveries(self, message: Message, group: str) -> int:
+        """Return how often the message has been handed out."""
+        ...
+
+    def acknowledge(self, message: Message, group: str) -> None:
+        """Tell the stream that the message is dealt with."""
+        ...
+
+    def tidy(self, streams: Sequence[str], group: str) -> int:
+        """Forget consumers that are gone and owe nothing; return how many there were."""
+        ...
+
+    def state(self, stream: str) -> StreamState:
+        """Return how long the stream is and what its groups have left."""
+        ...
 
 
 def stream_name(service: str) -> str:
@@ -33,116 +105,18 @@ def stream_name(service: str) -> str:
     return f"flashsale:{service}"
 
 
-class StreamTransport:
-    """Sends and receives events; raises redis.exceptions.RedisError when Redis is away."""
+def connect(patience_seconds: float = PATIENCE_SECONDS) -> Transport:
+    """Return the transport that the settings name; it connects when it is first used.
 
-    def __init__(self, url: str | None = None) -> None:
-        self._redis = redis.Redis.from_url(
-            url or settings.STREAM_URL,
-            decode_responses=True,
-            encoding_errors="replace",
-            retry=Retry(NoBackoff(), 1),
-            socket_connect_timeout=0.2,
-            socket_timeout=BLOCK_MS / 1000 + 1,
+    Less patience is for those who do not receive.
+    """
+    url = settings.EVENT_TRANSPORT or settings.STREAM_URL
+    # The address itself may hold a password.
+    scheme = urlsplit(url).scheme
+    if scheme not in KINDS:
+        raise ImproperlyConfigured(
+            f"EVENT_TRANSPORT is one of {', '.join(f'{kind}://' for kind in KINDS)}, "
+            f"not {scheme or 'a text without a scheme'}"
         )
-
-    def is_empty(self, stream: str) -> bool:
-        """Tell whether the stream is missing: never written to, or lost with Redis's memory."""
-        return not self._redis.exists(stream)
-
-    def send(self, stream: str, events: list[dict[str, Any]]) -> bool:
-        """Append the events in their order, in one round trip.
-
-        True if the stream was empty before: it is new, or Redis has lost it a moment ago.
-        """
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xlen(stream)
-        for event in events:
-            body = json.dumps(event, separators=(",", ":"))
-            pipeline.xadd(stream, {"event": body}, maxlen=STREAM_LENGTH_MAX, approximate=True)
-        length_before = pipeline.execute()[0]
-        return bool(length_before == 0)
-
-    def receive(self, streams: list[str], group: str, consumer: str, count: int) -> list[Message]:
-        """Return abandoned messages first, then new ones; waits up to BLOCK_MS for news."""
-        try:
-            return self._receive(streams, group, consumer, count)
-        except ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-        # A stream that nothing was sent to yet must not keep the others from being read.
-        present = self._with_group(streams, group)
-        return self._receive(present, group, consumer, count) if present else []
-
-    def _receive(self, streams: list[str], group: str, consumer: str, count: int) -> list[Message]:
-        messages = self._claim(streams, group, consumer, count)
-        if messages:
-            return messages
-        answer = self._redis.xreadgroup(
-            group, consumer, dict.fromkeys(streams, ">"), count=count, block=BLOCK_MS
-        )
-        pairs = answer.items() if isinstance(answer, dict) else answer or []
-        return [
-            message
-            for stream, entries in cast("list[tuple[str, Any]]", pairs)
-            for message in _messages(stream, entries)
-        ]
-
-    def deliveries(self, message: Message, group: str) -> int:
-        """Return how often the message has been handed out."""
-        rows = self._redis.xpending_range(
-            message.stream, group, message.message_id, message.message_id, 1
-        )
-        return int(cast("list[dict[str, Any]]", rows)[0]["times_delivered"]) if rows else 1
-
-    def acknowledge(self, message: Message, group: str) -> None:
-        """Tell the stream that the message is dealt with."""
-        self._redis.xack(message.stream, group, message.message_id)
-
-    def _claim(self, streams: list[str], group: str, consumer: str, count: int) -> list[Message]:
-        found: list[Message] = []
-        for stream in streams:
-            answer = self._redis.xautoclaim(
-                stream, group, consumer, ABANDONED_AFTER_MS, count=count
-            )
-            found += _messages(stream, answer[1])
-        return found
-
-    def _with_group(self, streams: list[str], group: str) -> list[str]:
-        """Make the group on the streams that exist; return those streams."""
-        present = []
-        for stream in streams:
-            try:
-                self._redis.xgroup_create(stream, group, id="0", mkstream=False)
-            except ResponseError as error:
-                if "requires the key to exist" in str(error):
-                    continue
-                # BUSYGROUP: it was there, or another consumer was faster.
-                if "BUSYGROUP" not in str(error):
-                    raise
-            present.append(stream)
-        return present
-
-
-def _messages(stream: str, entries: Any) -> list[Message]:
-    return [
-        Message(stream, message_id, _event(fields))
-        for message_id, fields in _flat(entries)
-        if fields
-    ]
-
-
-def _event(fields: dict[str, str]) -> dict[str, Any]:
-    """Return the event; what no relay has sent is wrapped, so that it can be put aside."""
-    try:
-        event = json.loads(fields["event"])
-    except (KeyError, ValueError):
-        event = None
-    return event if isinstance(event, dict) else {"unreadable": fields}
-
-
-def _flat(entries: Any) -> list[tuple[str, dict[str, str]]]:
-    # Some protocol versions of redis-py wrap a stream's entries in one more list.
-    if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple):
-        return list(entries[0])
-    return list(entries)
+    transport: Transport = import_string(KINDS[scheme])(url, patience_seconds)
+    return transport

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from common.databases import consistent_snapshot
 from common.events.outbox import pending_count
+from common.events.parked import check_parked
 from services.inventory import ledger
 from services.inventory.models import BuyerHold, Reservation, Stock, StockMovement
 from services.inventory.states import INIT, TRANSITIONS, Status
@@ -30,6 +31,7 @@ def audit() -> dict[str, Any]:
             _check("I3", "each reservation's log is a path of the state machine", _paths()),
             _check("I2", "the counters follow from the ledger", _ledger(stocks)),
             _check("I2", "buyer holds are the sums of their reservations", _buyers()),
+            check_parked(),
         ]
         return {"service": "inventory", "checks": checks, "facts": _facts(stocks)}
 

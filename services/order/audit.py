@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from common.databases import consistent_snapshot
 from common.events.outbox import pending_count
+from common.events.parked import check_parked
 from common.ids import derived_uuid
 from services.order import late, notices
 from services.order.models import Order, OrderItem, Payment
@@ -39,6 +40,7 @@ def audit() -> dict[str, Any]:
             _check("I9", "no provider's notice waits for its payment over 30 s", _unbooked()),
             _check("I10", "no order waits for its settling longer than 30 s", _unsettled()),
             _check("I10", "no refund is due for longer than 30 s", _refunds()),
+            check_parked(),
         ]
         return {"service": "order", "checks": checks, "facts": _facts()}
 

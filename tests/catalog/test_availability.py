@@ -11,7 +11,8 @@ from django.db import transaction
 
 from common.events.inbox import Consumer, apply_event
 from common.events.models import InboxEvent
-from common.events.transport import StreamTransport, stream_name
+from common.events.redis_streams import RedisStreams
+from common.events.transport import stream_name
 from common.ids import uuid7
 from services.catalog.availability import apply_stock_changed
 from services.catalog.models import Availability
@@ -131,7 +132,7 @@ def test_a_number_that_changed_behind_the_cache_is_seen_within_two_seconds(anyon
 
 def test_events_arrive_through_the_stream(anyone, show):
     ticket_id = show()["tickets"][0]["id"]
-    transport = StreamTransport()
+    transport = RedisStreams()
     transport._redis.delete(stream_name("inventory"))
     transport.send(
         stream_name("inventory"),

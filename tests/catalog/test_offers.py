@@ -8,8 +8,9 @@ import pytest
 from django.db import transaction
 
 from common.events.models import OutboxEvent
+from common.events.redis_streams import RedisStreams
 from common.events.relay import Relay
-from common.events.transport import StreamTransport, stream_name
+from common.events.transport import stream_name
 from services.catalog import publishing, tickets
 from services.catalog.models import Event, Ticket
 from tests.catalog.driver import ENDS, STARTS
@@ -166,7 +167,7 @@ def test_an_offer_is_what_was_announced_last(order, admin, show):
 
 def test_the_relay_sends_what_was_announced(admin, show):
     event = show()
-    transport = StreamTransport()
+    transport = RedisStreams()
     transport._redis.delete(stream_name("catalog"))
     relay = Relay(transport, "test")
     while relay.step():

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
 
-from common.events import inbox, transport
+from common.events import inbox, redis_streams, transport
 from common.events.inbox import Consumer, apply_event
 from common.events.models import InboxEvent, OutboxEvent
+from common.events.redis_streams import RedisStreams
 from common.events.relay import Relay
-from common.events.transport import StreamTransport
 from tests.common import handlers
 from tests.common.concurrency import together
 from tests.common.faults import losing_the_answer_to_a_commit
@@ -40,7 +41,7 @@ def event(number, **changes):
 
 
 def send(*events):
-    StreamTransport().send(STREAM, list(events))
+    RedisStreams().send(STREAM, list(events))
 
 
 def consume(consumer=None, steps=1):
@@ -198,7 +199,7 @@ def test_an_unreadable_message_is_kept_for_a_person_to_look_at(stream):
     assert "{" in json.dumps(parked.payload)
 
 
-class DiesBeforeAcknowledging(StreamTransport):
+class DiesBeforeAcknowledging(RedisStreams):
     def acknowledge(self, message, group):
         raise SystemExit
 
@@ -303,3 +304,33 @@ def test_a_database_that_is_away_is_not_the_fault_of_an_event(stream, monkeypatc
 
     assert not InboxEvent.objects.filter(status=InboxEvent.Status.PARKED).exists()
     assert unacknowledged(stream) == 0
+
+
+def consumers(stream):
+    return {row["name"] for row in stream.xinfo_consumers(STREAM, GROUP)}
+
+
+def test_consumers_that_are_gone_and_owe_nothing_are_forgotten(stream, monkeypatch):
+    send(event(1), event(2))
+    consume(Consumer(name="gone"))
+    send(event(3))
+    monkeypatch.setattr(transport, "ABANDONED_AFTER_MS", 60_000)
+    RedisStreams().receive([STREAM], GROUP, "owes", 1)
+    assert consumers(stream) == {"gone", "owes"}
+    monkeypatch.setattr(redis_streams, "FORGOTTEN_AFTER_MS", 50)
+    time.sleep(0.1)
+
+    here = Consumer(name="here")
+    consume(here)
+
+    assert consumers(stream) == {"owes", "here"}
+    assert unacknowledged(stream) == 1, "what is owed can still be claimed"
+    monkeypatch.setattr(transport, "ABANDONED_AFTER_MS", 0)
+    consume(here)
+    assert tallies() == {1: 1, 2: 1, 3: 1}
+
+
+def test_tidying_a_stream_that_was_never_written_to_finds_nothing(stream):
+    assert RedisStreams().tidy([STREAM], GROUP) == 0
+    send(event(1))
+    assert RedisStreams().tidy([STREAM], GROUP) == 0

@@ -7,7 +7,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from common import health
 from common.databases import consistent_snapshot, database_answers
-from common.events.leases import hold_lease
+from common.events.leases import Shares
 from services.inventory.models import Reservation, TicketLabel
 from tests.common.concurrency import together
 
@@ -35,7 +35,7 @@ def test_a_snapshot_stops_nobody_from_writing():
     label(1)
     with consistent_snapshot():
         version()
-        together(lambda: label(2), lambda: hold_lease("x", "holder", 10))
+        together(lambda: label(2), lambda: Shares("x", 2, "holder", 10).held())
 
 
 def test_after_a_snapshot_the_connection_is_as_before():
