@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from common import bulk
 from common.events.models import PARTITIONS, InboxEvent, OutboxEvent
 from common.ids import uuid7
 from common.request_id import current_request_id
@@ -45,29 +46,32 @@ def publish_all(events: Iterable[NewEvent]) -> None:
     """
     if not connection.in_atomic_block:
         raise RuntimeError("publish_all() belongs inside the transaction of the effect")
-    OutboxEvent.objects.bulk_create(_row(event) for event in events)
+    _insert(_row(event) for event in events)
 
 
-def _row(event: NewEvent) -> OutboxEvent:
-    event_id = uuid7()
-    return OutboxEvent(
-        id=event_id,
-        aggregatetype=event.aggregate_type,
-        aggregateid=event.aggregate_id,
-        type=event.event_type,
-        partition=partition_of(event.aggregate_type, event.aggregate_id),
-        payload={
-            "specversion": "1.0",
-            "id": str(event_id),
-            "source": f"/flashsale/{settings.SERVICE}",
-            "type": event.event_type,
-            "subject": event.aggregate_id,
-            "time": timezone.now().isoformat(),
-            "datacontenttype": "application/json",
-            "requestid": event.request_id or current_request_id(),
-            "data": event.data,
-        },
-    )
+_insert = bulk.inserter(
+    OutboxEvent,
+    *("id", "aggregatetype", "aggregateid", "type", "partition"),
+    *("payload", "created_at", "attempts"),
+)
+
+
+def _row(event: NewEvent) -> tuple[Any, ...]:
+    event_id, now = uuid7(), timezone.now()
+    payload = {
+        "specversion": "1.0",
+        "id": str(event_id),
+        "source": f"/flashsale/{settings.SERVICE}",
+        "type": event.event_type,
+        "subject": event.aggregate_id,
+        "time": now.isoformat(),
+        "datacontenttype": "application/json",
+        "requestid": event.request_id or current_request_id(),
+        "data": event.data,
+    }
+    partition = partition_of(event.aggregate_type, event.aggregate_id)
+    named = (event.aggregate_type, event.aggregate_id, event.event_type)
+    return (event_id, *named, partition, payload, now, 0)
 
 
 def partition_of(aggregate_type: str, aggregate_id: str) -> int:
