@@ -119,7 +119,7 @@ def test_a_person_plays_every_case_at_the_provider(window: Window, shop: Shop) -
     page.get_by_role("link", name="Go on there").click()
     page.wait_for_url("**/pay/*")
     page.get_by_role("button", name="Pay twice").click()
-    expect(told).to_contain_text("The shop was told twice, and took €42.50: once.")
+    expect(told).to_contain_text("The shop was told twice and took the money once: €42.50.")
     window.look("pay-twice")
     page.get_by_role("link", name="Back to the order").click()
     expect(page.locator("[data-status=CONFIRMED]")).to_be_visible()

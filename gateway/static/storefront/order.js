@@ -24,7 +24,7 @@ const METHODS = {
   sandbox_decline: { label: () => "Try a declined card", quiet: true },
 };
 const LATE = {
-  rereserved: "Your payment came late, but your tickets were still there: they are reserved for you again.",
+  rereserved: "Your payment came late, but your tickets were still there: they were reserved for you again.",
   refunded: {
     EXPIRED: "Your payment came too late: the tickets had gone back on sale.",
     CANCELLED: "Your payment came after the order was cancelled.",

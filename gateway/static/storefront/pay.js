@@ -44,7 +44,7 @@ async function takenOnce() {
   const order = await get(`/api/orders/${orderId()}`);
   const taken = order.payments.filter((one) => one.status === "CAPTURED");
   const total = taken.reduce((sum, one) => sum + one.amount, 0);
-  say(message, `The shop was told twice, and took ${money(total, payment.currency)}: once.`, "ok");
+  say(message, `The shop was told twice and took the money once: ${money(total, payment.currency)}.`, "ok");
 }
 
 function waitForIt() {
