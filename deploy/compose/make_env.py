@@ -23,7 +23,8 @@ EXAMPLE = DEPLOY / ".env.example"
 DEFAULT_PUBLIC_URL = "http://127.0.0.1:8000"
 # 48 random bytes make 64 characters, all of them fit for a URL.
 SECRET_BYTES = 48
-_SECRET = re.compile(r"[A-Z_]+_(SECRET_KEY|SECRET|PASSWORD)")
+# Stripe's are Stripe's to give.
+_SECRET = re.compile(r"(?!STRIPE_)[A-Z_]+_(SECRET_KEY|SECRET|PASSWORD)")
 _LINE = re.compile(r"([A-Z_]+)=(.*)")
 _LOCAL = ("127.0.0.1", "localhost")
 

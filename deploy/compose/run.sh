@@ -19,7 +19,9 @@ fail() {
 }
 
 compose() {
-  docker compose --env-file "$env_file" --file compose.yaml "$@"
+  local files=(--file compose.yaml)
+  grep -qs '^PAYMENT_PROVIDER=stripe$' "$env_file" && files+=(--file stripe.yaml)
+  docker compose --env-file "$env_file" "${files[@]}" "$@"
 }
 
 wait_until_ready() {

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from services.order.models import Order, OrderItem, Payment, TicketOffer
+from services.order.models import Order, OrderItem, Payment, TicketOffer, WebhookNotice
 from services.order.states import OrderStatus, PaymentStatus
 
 # The shadow users of common.admin_login are not for people to edit: auth owns who may do what.
@@ -62,8 +62,16 @@ class PaymentInline(_ReadOnly, TabularInline):
 
 @admin.register(Order)
 class OrderAdmin(_ReadOnly, ModelAdmin):
-    list_display = ("id", "user_id", "shown_status", "shown_total", "settled", "created_at")
-    list_filter = ("status", "currency")
+    list_display = (
+        "id",
+        "user_id",
+        "shown_status",
+        "late_payment",
+        "shown_total",
+        "settled",
+        "created_at",
+    )
+    list_filter = ("status", "late_payment", "currency")
     search_fields = ("id__startswith", "user_id__exact", "items__ticket_id__exact")
     date_hierarchy = "created_at"
     inlines = (ItemInline, PaymentInline)
@@ -97,6 +105,32 @@ class PaymentAdmin(_ReadOnly, ModelAdmin):
     @display(description="status", ordering="status", label=_PAYMENT_COLOURS)  # type: ignore[untyped-decorator]
     def shown_status(self, payment: Payment) -> str:
         return payment.status
+
+
+@admin.register(WebhookNotice)
+class WebhookNoticeAdmin(_ReadOnly, ModelAdmin):
+    list_display = (
+        "notice_id",
+        "provider",
+        "outcome",
+        "shown_amount",
+        "payment_id",
+        "booked",
+        "refusal",
+        "received_at",
+    )
+    list_filter = ("provider", "outcome", ("booked_at", admin.EmptyFieldListFilter))
+    search_fields = ("notice_id__exact", "payment_id__startswith", "reference__exact")
+    date_hierarchy = "received_at"
+    show_full_result_count = False
+
+    @display(description="amount (minor units)", ordering="amount")  # type: ignore[untyped-decorator]
+    def shown_amount(self, notice: WebhookNotice) -> str:
+        return money(notice.amount, notice.currency)
+
+    @display(description="booked", boolean=True)  # type: ignore[untyped-decorator]
+    def booked(self, notice: WebhookNotice) -> bool:
+        return notice.booked_at is not None
 
 
 @admin.register(TicketOffer)

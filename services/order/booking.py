@@ -52,7 +52,10 @@ def book(payment: Payment, told: Charge, record: Record = _nothing) -> bool:
 def _wait(payment: Payment, told: Charge) -> bool:
     changes = {"provider_reference": told.reference} | ({"page": told.page} if told.page else {})
     waiting = Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED)
-    return bool(waiting.update(due_at=None, **changes))
+    # The sweeper closes the provider's page when the order is over.
+    ends_at = payment.order.ends_at
+    due_at = saga.overdue_at(ends_at) if ends_at else None
+    return bool(waiting.update(due_at=due_at, **changes))
 
 
 def _decline(payment: Payment, told: Charge) -> bool:

@@ -19,7 +19,7 @@ from common.idempotency.keys import key_reused
 from common.idempotency.records import Answer, Execution, run_once
 from common.ids import derived_uuid
 from common.transactions import in_transaction
-from services.order import payments, saga, webhooks
+from services.order import late, payments, saga, webhooks
 from services.order.booking import book
 from services.order.documents import order_document, payment_document
 from services.order.models import Order, Payment
@@ -76,10 +76,12 @@ def attempt(payment: Payment) -> bool:
 
 
 def resume(payment: Payment) -> None:
-    """Finish what was interrupted: a refund that is due, or a charge whose answer is not known."""
+    """Finish what is due: a refund, a charge whose answer is not known, a page without an order."""
     if payment.status == PaymentStatus.REFUND_DUE:
         payments.refund(payment)
-    elif payment.status == PaymentStatus.CREATED and not payment.provider_reference:
+    elif payment.status == PaymentStatus.CREATED and payment.provider_reference:
+        _close_if_over(payment)
+    elif payment.status == PaymentStatus.CREATED:
         order = payment.order
         if order.status != OrderStatus.AWAITING_PAYMENT:
             # Nobody can use this payment any more; see to it that nothing stays taken.
@@ -87,6 +89,17 @@ def resume(payment: Payment) -> None:
             payments.apply(payment.pk, "decline")
         elif not _is_overdue(order) and attempt(payment):
             saga.advance_if_possible(Order.objects.get(pk=order.pk))
+
+
+def _close_if_over(payment: Payment) -> None:
+    """Close a pending payment's page when its order is over, unless late money is welcome."""
+    order, due_at = payment.order, None
+    if order.status == OrderStatus.AWAITING_PAYMENT and order.ends_at is not None:
+        # It has been given more time, or is about to expire.
+        due_at = max(saga.overdue_at(order.ends_at), timezone.now() + saga.SWEEP_AFTER)
+    elif order.status != OrderStatus.EXPIRED or not late.may_hold_again(order):
+        provider(payment.provider).close(payment)
+    Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED).update(due_at=due_at)
 
 
 def _begin(order: Order, payment_id: UUID, method: str) -> Payment:

@@ -23,7 +23,8 @@ MIGRATIONS = tuple(f"{name}-migrate" for name in SERVICES)
 JOBS = (*MIGRATIONS, "keys")
 PYTHON = (*WEB, *LOOPS, *JOBS)
 VALKEYS = ("cache", "streams")
-SECRET_NAME = re.compile(r"_(SECRET_KEY|SECRET|PASSWORD)$")
+# What make_env.py makes up; Stripe's secrets are Stripe's to give.
+SECRET_NAME = re.compile(r"^(?!STRIPE_).*_(SECRET_KEY|SECRET|PASSWORD)$")
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Z_]+)(?:(:[-?])([^}]*))?\})")
 

@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deploy import files
 from tests.deploy.files import JOBS, LOOPS, MIGRATIONS, PYTHON, SERVICES, VALKEYS, WEB
@@ -199,3 +200,12 @@ def test_every_secret_is_demanded_and_every_name_of_the_env_file_is_used(
     demanded = set(re.findall(r"\$\{([A-Z_]+):\?", text))
     assert used == set(env_file)
     assert {name for name in env_file if files.SECRET_NAME.search(name)} <= demanded
+
+
+def test_with_stripe_the_order_service_alone_gets_a_way_out(containers: Containers) -> None:
+    added = yaml.safe_load(files.COMPOSE.with_name("stripe.yaml").read_text())
+
+    assert set(added["services"]) == {"order", "order-loops"}
+    for name, changes in added["services"].items():
+        assert changes == {"networks": [*containers[name]["networks"], "outside"]}
+    assert added["networks"] == {"outside": None}

@@ -13,7 +13,10 @@ from deploy.compose import make_env
 from tests.deploy import files
 
 SCRIPT = files.DEPLOY / "compose" / "make_env.py"
-OPTIONAL = {"PUBLISH", "HOLD_TTL_SECONDS", "HOLD_EXTENSION_SECONDS", "LOG_LEVEL"}
+OPTIONAL = {
+    *("PUBLISH", "HOLD_TTL_SECONDS", "HOLD_EXTENSION_SECONDS", "LOG_LEVEL", "LATE_PAYMENT"),
+    *("PAYMENT_PROVIDER", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"),
+}
 
 
 def make(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -67,6 +67,18 @@ def test_start_makes_the_env_file_builds_starts_and_waits(host: Host) -> None:
     assert "reload" in second
 
 
+def test_stripe_takes_the_file_along_that_lets_the_order_service_out(host: Host) -> None:
+    host.run("start")
+    env_file = host.deploy / ".env"
+    text = env_file.read_text()
+    env_file.write_text(text.replace("PAYMENT_PROVIDER=\n", "PAYMENT_PROVIDER=stripe\n"))
+    host.calls_file.write_text("")
+
+    host.run("start")
+
+    assert host.calls()[0] == "--file stripe.yaml up --detach --build --remove-orphans"
+
+
 def test_start_keeps_the_secrets_that_there_are(host: Host) -> None:
     host.run("start")
     before = (host.deploy / ".env").read_text()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from tests.order.driver import Buyer
+from common.ids import uuid7
+from services.order.models import Payment
+from services.order.providers import sandbox
+from services.order.providers.base import Outcome
+from tests.order.driver import Buyer, deliver
 
 pytestmark = pytest.mark.django_db
 
-PAGES = ("order", "payment", "ticketoffer")
+PAGES = ("order", "payment", "ticketoffer", "webhooknotice")
 
 
 def browser(person: Buyer) -> Client:
@@ -42,9 +46,20 @@ def test_an_admin_sees_orders_with_items_and_payments(admin, ann, order_id):
 def test_every_list_can_be_searched_and_filtered(admin, order_id, page):
     web = browser(admin)
 
-    for query in ("", "?q=a", f"?q={order_id}", f"?q={order_id[:8]}", "?q=17", "?status=CONFIRMED"):
+    state = "outcome=captured" if page == "webhooknotice" else "status=CONFIRMED"
+    for query in ("", "?q=a", f"?q={order_id}", f"?q={order_id[:8]}", "?q=17", f"?{state}"):
         answer = web.get(f"/admin/order/order/{page}/{query}")
         assert answer.status_code == 200, query
+
+
+def test_an_admin_sees_money_that_fits_no_payment(admin):
+    payment = Payment(id=uuid7(), amount=4250, currency="EUR")
+    deliver(sandbox.notice_body(payment, Outcome.CAPTURED))
+
+    page = browser(admin).get("/admin/order/order/webhooknotice/?booked_at__isempty=1")
+
+    assert str(payment.id) in page.content.decode()
+    assert "4,250 EUR" in page.content.decode()
 
 
 def test_an_order_is_found_by_its_buyer_and_by_the_start_of_its_id(admin, ann, bob, order_id):

@@ -12,7 +12,7 @@ from services.order.providers import sandbox
 from services.order.providers.base import Notice, Outcome
 from services.order.states import ORDER_STEPS, Actor
 from services.order.sweeping import sweep_orders, sweep_payments
-from tests.common.concurrency import together
+from tests.common.concurrency import times, together
 from tests.order.conftest import Crash
 from tests.order.driver import (
     Buyer,
@@ -221,6 +221,23 @@ def test_a_person_does_not_get_more_than_their_limit_by_paying_late(
 
     assert Payment.objects.get().status == "REFUNDED"
     assert inventory.stock(ticket) == (3, 2, 0)
+
+
+def test_fifty_deliveries_of_late_money_get_the_units_once(
+    transactional_db, ann, ticket, order_id, inventory, rereserve
+):
+    ann.pay(order_id, "sandbox_later")
+    expire(inventory, order_id)
+    body = captured(Payment.objects.get())
+    signature = sandbox.sign(body)
+
+    answers = together(*times(50, partial(deliver, body, signature)))
+    sweep()
+
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert order_events() == ["order.placed", "order.expired", "order.paid", "order.confirmed"]
+    assert inventory.stock(ticket) == (0, 0, 2)
+    assert violations() == []
 
 
 def test_two_late_payments_at_once_keep_the_money_of_one(

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from rest_framework.test import APIClient
 
+from services.order import saga
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import registry, stripe
 from services.order.providers.stripe import StripeProvider
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.order.conftest import Crash
-from tests.order.driver import make_due, violations
+from tests.order.driver import make_due, make_overdue, violations
 from tests.order.stripe_api import StripeApi, event, signature
 
 pytestmark = pytest.mark.django_db
@@ -264,6 +265,49 @@ def test_an_interrupted_charge_of_an_order_that_is_over_closes_its_page(
 
     assert api.sessions["cs_test_0"]["status"] == "expired"
     assert Payment.objects.get().status == "DECLINED"
+
+
+@pytest.mark.parametrize("late_payment", ["refund", "rereserve"])
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+def test_the_page_of_an_order_that_is_over_is_closed_unless_late_money_is_welcome(
+    ann, order_id, session, settings, end, late_payment
+):
+    settings.LATE_PAYMENT = late_payment
+    make_due()
+    sweep_payments()
+    assert session["status"] == "open", "there is time to pay"
+    assert Payment.objects.get().due_at == saga.overdue_at(Order.objects.get().ends_at)
+    if end == "cancel":
+        ann.cancel(order_id)
+    else:
+        make_overdue(order_id)
+        sweep_orders()
+
+    for _ in range(2):
+        make_due()
+        sweep_payments()
+
+    welcome = (end, late_payment) == ("expire", "rereserve")
+    assert session["status"] == ("open" if welcome else "expired")
+    assert Payment.objects.get().due_at is None
+    assert Payment.objects.get().status == "CREATED", "a webhook says what became of it"
+    deliver(event(session, EXPIRED))
+    assert Payment.objects.get().status == "DECLINED"
+
+
+def test_a_page_that_was_paid_before_it_could_be_closed_is_left_to_its_webhook(
+    ann, api, order_id, session
+):
+    api.pay(session["id"])
+    ann.cancel(order_id)
+    make_due()
+    sweep_payments()
+    assert Payment.objects.get().status == "CREATED"
+
+    deliver(event(session, COMPLETED))
+
+    assert Payment.objects.get().status == "REFUNDED"
+    assert len(api.refunds) == 1
 
 
 def test_a_page_that_was_paid_while_it_was_closed_is_looked_at_again(api, payment, session):

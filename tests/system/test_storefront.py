@@ -92,6 +92,74 @@ def test_a_person_pays_later_at_the_provider(window: Window, shop: Shop) -> None
     assert shop.stock(ticket) == (4, 0, 1)
 
 
+def at_the_provider(window: Window, event: int) -> Page:
+    """Buy one as somebody new and go to the provider's page to pay it; returns that page."""
+    page = order_page(window, event)
+    page.get_by_role("button", name="Pay later at the provider").click()
+    page.wait_for_url("**/pay/*")
+    expect(page.get_by_role("button", name="Complete payment")).to_be_visible()
+    return page
+
+
+def test_a_person_plays_every_case_at_the_provider(window: Window, shop: Shop) -> None:
+    event, ticket, _ = on_sale(shop, 5)
+    page = at_the_provider(window, event)
+    told = page.locator("[data-message]")
+
+    page.get_by_role("button", name="Wrong amount").click()
+    expect(told).to_contain_text("another amount. Nothing was booked. The payment is still open.")
+    window.look("pay-wrong-amount")
+    page.get_by_role("button", name="Forged signature").click()
+    expect(told).to_contain_text("signature is not the provider's. Nothing was booked.")
+    window.look("pay-forged")
+    page.get_by_role("link", name="Leave it open").click()
+    page.wait_for_url("**/orders/*")
+    expect(page.locator("[data-status=AWAITING_PAYMENT]")).to_be_visible()
+    assert shop.stock(ticket) == (4, 1, 0)
+    page.get_by_role("link", name="Go on there").click()
+    page.wait_for_url("**/pay/*")
+    page.get_by_role("button", name="Pay twice").click()
+    expect(told).to_contain_text("The shop was told twice and took the money once: €42.50.")
+    window.look("pay-twice")
+    page.get_by_role("link", name="Back to the order").click()
+    expect(page.locator("[data-status=CONFIRMED]")).to_be_visible()
+    assert shop.stock(ticket) == (4, 0, 1)
+
+
+def test_a_person_pays_in_a_few_seconds_and_the_order_waits_for_it(
+    window: Window, shop: Shop
+) -> None:
+    event, ticket, _ = on_sale(shop, 5)
+    page = at_the_provider(window, event)
+    page.get_by_role("button", name="Pay in a few seconds").click()
+    expect(page.locator("[data-message]")).to_contain_text("on its way")
+    assert shop.stock(ticket) == (4, 1, 0)
+    expect(page.locator("[data-message]")).to_have_text("Paid.")
+    assert shop.stock(ticket) == (4, 0, 1)
+
+
+def test_a_person_who_pays_after_cancelling_is_told_where_the_money_went(
+    window: Window, shop: Shop
+) -> None:
+    event, ticket, _ = on_sale(shop, 5)
+    page = at_the_provider(window, event)
+    provider = page.url
+    page.get_by_role("link", name="Back to the order").click()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Cancel the order").click()
+    expect(page.locator("[data-status=CANCELLED]")).to_be_visible()
+    page.goto(provider)
+    page.get_by_role("button", name="Complete payment").click()
+    expect(page.locator("[data-message]")).to_contain_text("gave the money back")
+    window.look("pay-refunded")
+    page.get_by_role("link", name="Back to the order").click()
+    expect(page.locator("[data-late=refunded]")).to_contain_text(
+        "Your payment came after the order was cancelled. Your payment was returned."
+    )
+    window.look("order-late-refunded")
+    assert shop.stock(ticket) == (5, 0, 0)
+
+
 def test_a_person_cancels_and_the_ticket_is_back_on_sale(window: Window, shop: Shop) -> None:
     event, ticket, _ = on_sale(shop, 5)
     page = order_page(window, event)
@@ -152,6 +220,11 @@ def test_the_shop_fits_a_phone(phone: Window, shop: Shop) -> None:
     page.wait_for_url("**/orders/*")
     expect(page.locator(".clock")).to_be_visible()
     phone.look("order")
+    page.get_by_role("button", name="Pay later at the provider").click()
+    page.wait_for_url("**/pay/*")
+    page.get_by_role("button", name="Wrong amount").click()
+    expect(page.locator("[data-message]")).to_contain_text("Nothing was booked")
+    phone.look("pay")
     page.goto("/orders")
     expect(page.locator(".order-row")).to_be_visible()
     phone.look("my-orders")

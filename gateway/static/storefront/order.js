@@ -1,4 +1,4 @@
-// One order: where it stands, the countdown, paying in the sandbox, cancelling.
+// One order: where it stands, the countdown, paying by what the shop offers, cancelling.
 
 import { get, newKey, post, serverNow } from "./api.js";
 import { dayAndTime, duration, find, h, money, say, setText, whileBusy } from "./dom.js";
@@ -16,6 +16,21 @@ const ENDINGS = {
   REJECTED: "This order could not be filled; nothing was taken and nothing is to be paid.",
 };
 
+// What the shop's provider may offer, in the order of the buttons.
+const METHODS = {
+  sandbox_ok: { label: (amount) => `Pay ${amount}` },
+  stripe_checkout: { label: (amount) => `Pay ${amount}` },
+  sandbox_later: { label: () => "Pay later at the provider", quiet: true },
+  sandbox_decline: { label: () => "Try a declined card", quiet: true },
+};
+const LATE = {
+  rereserved: "Your payment came late, but your tickets were still there: they were reserved for you again.",
+  refunded: {
+    EXPIRED: "Your payment came too late: the tickets had gone back on sale.",
+    CANCELLED: "Your payment came after the order was cancelled.",
+  },
+};
+
 const box = find("[data-order]");
 const message = find("[data-message]");
 const path = `/api/orders/${encodeURIComponent(box.dataset.order)}`;
@@ -24,7 +39,16 @@ let shown = "";
 // One key per wish; kept while the outcome is unknown, so that pressing again pays only once.
 const keys = {};
 
-const payPage = (id) => `/pay/${encodeURIComponent(id)}`;
+// A page of the provider's: never anything but a web address.
+function webAddress(page) {
+  try {
+    const url = new URL(page, location.origin);
+    return ["https:", "http:"].includes(url.protocol) ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
 const paymentsIn = (...states) => (order.payments ?? []).filter((one) => states.includes(one.status));
 
 function steps() {
@@ -97,16 +121,20 @@ function tick() {
   bar.value = Math.max(0, left);
 }
 
-function payButton(label, method, quiet) {
-  const button = h("button", { class: `button ${quiet ? "button-quiet" : ""}`, type: "button", "data-pay": method }, label);
+function payButton(method) {
+  const { label, quiet } = METHODS[method];
+  const words = label(money(order.total, order.currency));
+  const button = h("button", { class: `button ${quiet ? "button-quiet" : ""}`, type: "button", "data-pay": method }, words);
   button.addEventListener("click", () => whileBusy(button, () => pay(method)));
   return button;
 }
 
+const offered = () => Object.keys(METHODS).filter((method) => (order.payment_methods ?? []).includes(method));
+
 function openPayment() {
-  const [open] = paymentsIn("CREATED");
-  if (!open) return null;
-  const link = h("a", { href: payPage(open.id) }, "Go on there");
+  const page = paymentsIn("CREATED").map((one) => one.page && webAddress(one.page)).find(Boolean);
+  if (!page) return null;
+  const link = h("a", { href: page }, "Go on there");
   return h("p", { class: "alert alert-info" }, "A payment is waiting at the provider. ", link);
 }
 
@@ -121,14 +149,10 @@ function payment() {
     countdown,
     bar,
     openPayment(),
-    h("p", { class: "muted small" }, "This is a sandbox: no real money moves. Choose how the payment goes."),
-    h(
-      "div",
-      { class: "row actions" },
-      payButton(`Pay ${money(order.total, order.currency)}`, "sandbox_ok"),
-      payButton("Pay later at the provider", "sandbox_later", true),
-      payButton("Try a declined card", "sandbox_decline", true),
-    ),
+    offered().some((method) => method.startsWith("sandbox_"))
+      ? h("p", { class: "muted small" }, "This is a sandbox: no real money moves. Choose how the payment goes.")
+      : null,
+    h("div", { class: "row actions" }, offered().map(payButton)),
     h("div", { class: "row actions" }, cancel),
   );
 }
@@ -148,13 +172,18 @@ function admissions() {
   );
 }
 
+function late() {
+  if (order.late_payment !== "rereserved") return null;
+  return h("p", { class: "alert alert-info", "data-late": order.late_payment }, LATE.rereserved);
+}
+
 function body() {
   if (order.status === "AWAITING_PAYMENT") return payment();
   if (order.status === "PAID") {
     return h("p", { class: "alert alert-info" }, "Payment received. Your tickets are being confirmed…");
   }
   if (order.status === "CONFIRMED") return admissions();
-  return h("p", { class: "alert" }, `${ending()} `, h("a", { href: "/" }, "See what is on sale"));
+  return h("p", { class: "alert", "data-late": order.late_payment }, `${ending()} `, h("a", { href: "/" }, "See what is on sale"));
 }
 
 function ending() {
@@ -164,16 +193,17 @@ function ending() {
     : paymentsIn("REFUNDED").length
       ? " Your payment was returned."
       : "";
-  return reason + (ENDINGS[order.status] ?? "") + refund;
+  const tooLate = order.late_payment === "refunded" ? LATE.refunded[order.status] : "";
+  return reason + (tooLate || (ENDINGS[order.status] ?? "")) + refund;
 }
 
 function show(latest) {
   order = latest;
   // Drawn anew only when something changed: a button that is being pressed must stay.
-  const state = JSON.stringify([order.status, (order.payments ?? []).map((one) => [one.id, one.status])]);
+  const state = JSON.stringify([order.status, order.late_payment, (order.payments ?? []).map((one) => [one.id, one.status])]);
   if (shown !== state) {
     shown = state;
-    box.replaceChildren(...[title(), steps(), body(), lines()].filter(Boolean));
+    box.replaceChildren(...[title(), steps(), late(), body(), lines()].filter(Boolean));
   }
   tick();
 }
@@ -194,9 +224,9 @@ async function act(name, work) {
 function pay(method) {
   return act(method, async (key) => {
     const answer = await post(`${path}/pay`, { method }, { key });
-    const id = answer.payment?.id;
-    if (method === "sandbox_later" && id) {
-      location.assign(payPage(id));
+    const page = answer.payment?.page && webAddress(answer.payment.page);
+    if (page) {
+      location.assign(page);
       return;
     }
     if (answer.payment?.status === "DECLINED") {

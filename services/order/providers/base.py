@@ -63,6 +63,10 @@ class PaymentProvider(Protocol):
     def refund(self, payment: Payment) -> None:
         """Give back whatever was taken for the payment, in full; nothing taken is fine too."""
 
+    def close(self, payment: Payment) -> None:
+        """Let a pending payment be paid no more, as its order is over. Money that is on its way
+        all the same is dealt with when it comes."""
+
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice | None:
         """Return what a webhook says, None if it is no news of a payment of ours.
 

@@ -49,6 +49,9 @@ class SandboxProvider:
     def refund(self, payment: Payment) -> None:
         """Nothing was taken."""
 
+    def close(self, payment: Payment) -> None:
+        """Its page stays open, so that a person can play the buyer who pays too late."""
+
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice:
         nonce = _verified_nonce(headers.get(SIGNATURE_HEADER, ""), body)
         try:

@@ -81,6 +81,13 @@ class StripeProvider:
             # Paid a moment ago, perhaps: looking again will tell.
             raise _away() from error
 
+    def close(self, payment: Payment) -> None:
+        try:
+            _ask(lambda: self._client.v1.checkout.sessions.expire(payment.provider_reference))
+        except stripe.InvalidRequestError as error:
+            # Paid, or over by itself; a webhook says which.
+            log.info("page not closed", payment_id=str(payment.pk), reason=str(error))
+
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice | None:
         event = _verified(headers.get(SIGNATURE_HEADER, ""), body)
         try:
