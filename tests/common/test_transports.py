@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from common.events import transport as transport_module
 from common.events.jetstream import JetStream
@@ -18,6 +19,7 @@ from common.events.redis_streams import RedisStreams
 from common.events.transport import StreamLost, connect
 from tests.common.nats_cluster import running_cluster
 
+pytestmark = pytest.mark.skipif(connection.vendor == "mysql", reason="the database plays no part")
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = "catalog"
 ABANDONED_AFTER_MS = 300
