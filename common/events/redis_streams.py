@@ -126,6 +126,9 @@ class RedisStreams:
         groups = {str(row["name"]): Backlog(row.get("lag"), int(row["pending"])) for row in rows}
         return StreamState(length, groups)
 
+    def close(self) -> None:
+        self._redis.close()
+
     def _receive(
         self, streams: Sequence[str], group: str, consumer: str, count: int
     ) -> list[Message]:

@@ -99,6 +99,10 @@ class Transport(Protocol):
         """Return how long the stream is and what its groups have left."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections; the next call makes new ones."""
+        ...
+
 
 def stream_name(service: str) -> str:
     """Return the name of a service's stream."""
@@ -118,5 +122,12 @@ def connect(patience_seconds: float = PATIENCE_SECONDS) -> Transport:
             f"EVENT_TRANSPORT is one of {', '.join(f'{kind}://' for kind in KINDS)}, "
             f"not {scheme or 'a text without a scheme'}"
         )
-    transport: Transport = import_string(KINDS[scheme])(url, patience_seconds)
+    try:
+        kind = import_string(KINDS[scheme])
+    except ModuleNotFoundError as error:
+        raise ImproperlyConfigured(
+            f"EVENT_TRANSPORT is {scheme}://…, and the package {error.name} that this needs is "
+            "missing: pip install --require-hashes -r deploy/requirements/nats.txt"
+        ) from error
+    transport: Transport = kind(url, patience_seconds)
     return transport
