@@ -15,6 +15,7 @@ from typing import Any
 from common import auditing
 from common.auditing import SHOWN_MAX, Violation
 from deploy.stack import invariants
+from deploy.stack.cli import SETTLE_SECONDS_MAX
 from deploy.stack.control import process_environment
 from deploy.stack.errors import StackError
 from deploy.stack.invariants import Gap
@@ -23,7 +24,6 @@ from deploy.stack.supervisor import manage_argv
 from deploy.stack.terminal import end_progress, say, show_progress, table
 
 AUDITED = ("catalog", "inventory", "order")
-SETTLE_SECONDS_MAX = 30.0
 PAUSE_SECONDS = 1.0
 HINT = "`python3 manage_all.py reconcile` says what can be repaired, and with --repair does it."
 

@@ -26,7 +26,6 @@ class _Kept(NamedTuple):
     call: str
     order_id: str
     key: str
-    status: int
     body: Any
 
     @property
@@ -62,20 +61,15 @@ def answers() -> Iterator[Violation]:
             "pk", "order_id", "status", "amount"
         )
     }
-    for kept in _kept():
-        if kept.status == 200:
-            for text in _wrong(kept, orders, payments):
-                yield Violation(
-                    "answer_wrong",
-                    "order",
-                    kept.order_id,
-                    f"order {kept.order_id}, key {kept.key}: {text}",
-                )
+    for kept in _kept(200):
+        for text in _wrong(kept, orders, payments):
+            told = f"order {kept.order_id}, key {kept.key}: {text}"
+            yield Violation("answer_wrong", "order", kept.order_id, told)
 
 
 def effects_of_refusals() -> Iterator[Violation]:
     """Find payments that exist though their key was definitely refused."""
-    refused = {kept.payment_id: kept for kept in _kept() if kept.call == PAY and kept.status == 409}
+    refused = {kept.payment_id: kept for kept in _kept(409) if kept.call == PAY}
     if not refused:
         return
     for pk in Payment.objects.order_by().values_list("pk", flat=True).iterator():
@@ -88,14 +82,14 @@ def _order(pk: UUID, text: str) -> Violation:
     return Violation("key_wrong", "order", str(pk), f"order {pk} {text}")
 
 
-def _kept() -> Iterator[_Kept]:
-    rows = IdempotencyRecord.objects.order_by().values_list(
-        "user_id", "operation", "key", "status", "body"
-    )
-    for user_id, operation, key, status, body in rows.iterator():
+def _kept(status: int) -> Iterator[_Kept]:
+    """Return what was answered with this status."""
+    records = IdempotencyRecord.objects.filter(status=status).order_by()
+    rows = records.values_list("user_id", "operation", "key", "body")
+    for user_id, operation, key, body in rows.iterator():
         call, _, order_id = operation.partition(":")
-        if call in (PAY, CANCEL) and status is not None:
-            yield _Kept(user_id, call, order_id, key, status, body)
+        if call in (PAY, CANCEL):
+            yield _Kept(user_id, call, order_id, key, body)
 
 
 def _wrong(
@@ -116,10 +110,10 @@ def _wrong(
 
 
 def _payment_wrong(kept: _Kept, payments: Mapping[str, tuple[str, str, int]]) -> Iterable[str]:
-    told = kept.body["payment"]
-    found = payments.get(str(kept.payment_id))
-    if told["id"] != str(kept.payment_id):
-        yield f"the answer tells of payment {told['id']}, the key's is {kept.payment_id}"
+    told, wanted = kept.body["payment"], str(kept.payment_id)
+    found = payments.get(wanted)
+    if told["id"] != wanted:
+        yield f"the answer tells of payment {told['id']}, the key's is {wanted}"
     elif found is None:
         yield f"answered, and payment {told['id']} does not exist"
     elif found[0] != kept.order_id or found[2] != told["amount"]:
