@@ -217,7 +217,7 @@ BREAKAGES = {
         ("I6", "answer_wrong", "order"),
     ),
     "an answer that cannot have become this": (
-        lambda o: answer(o, "order", status="EXPIRED"),
+        lambda o: answer(o, "order", status="CANCELLED"),
         ("I6", "answer_wrong", "order"),
     ),
     "a payment that cannot have become this": (
