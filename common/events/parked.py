@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,25 +12,12 @@ from common.events.models import InboxEvent
 
 log = structlog.get_logger(__name__)
 
-SHOWN_MAX = 20
 ERROR_CHARACTERS_MAX = 2_000
 
 
 def parked_events() -> QuerySet[InboxEvent]:
     """Return the parked events, oldest first."""
     return InboxEvent.objects.filter(status=InboxEvent.Status.PARKED).order_by("received_at", "id")
-
-
-def check_parked() -> dict[str, Any]:
-    """Return the check of the audit that no event waits for a person (part of I7)."""
-    found = parked_events()
-    return {
-        "id": "I7",
-        "name": "no event is parked",
-        "ok": not (count := found.count()),
-        "violations": [f"{row}: {row.error}" for row in found[:SHOWN_MAX]],
-        "count": count,
-    }
 
 
 def retry(row: InboxEvent) -> str:

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from common import auditing
+from common.auditing import SHOWN_MAX, Violation
+from deploy.stack import invariants
+from deploy.stack.cli import SETTLE_SECONDS_MAX
 from deploy.stack.control import process_environment
 from deploy.stack.errors import StackError
+from deploy.stack.invariants import Gap
 from deploy.stack.layout import ROOT, Layout
 from deploy.stack.supervisor import manage_argv
 from deploy.stack.terminal import end_progress, say, show_progress, table
 
 AUDITED = ("catalog", "inventory", "order")
-SETTLE_SECONDS_MAX = 30.0
 PAUSE_SECONDS = 1.0
-# How long a hold may wait for its order, and outlive its own expiry (invariant I4).
-LATE_SECONDS_MAX = 30.0
-SHOWN_MAX = 20
-
-# Order status → the states that its reservations may have at rest; None: there may be none.
-RESERVATIONS_OF_ORDER: Mapping[str, frozenset[str | None]] = {
-    "CONFIRMED": frozenset({"COMMITTED"}),
-    "AWAITING_PAYMENT": frozenset({"RESERVED"}),
-    "CANCELLED": frozenset({"RELEASED", "FAILED", None}),
-    "EXPIRED": frozenset({"RELEASED", "FAILED", None}),
-    "REJECTED": frozenset({"RELEASED", "FAILED", None}),
-}
+HINT = "`python3 manage_all.py reconcile` says what can be repaired, and with --repair does it."
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Check:
     where: str
     name: str
     count: int = 0
-    violations: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -71,12 +64,25 @@ class Result:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything, print it and say by the exit code whether all holds."""
-    result = audit(Layout.default())
+    layout = Layout.default()
+    require_data(layout)
+    result = audit(layout)
     if options.json:
         say(json.dumps(result.as_json(), indent=2))
     else:
         show(result)
+        if not result.ok:
+            say(HINT)
     return 0 if result.ok else 1
+
+
+def require_data(layout: Layout) -> None:
+    """Refuse to look at a system that was never started."""
+    own_databases = any(f"{name.upper()}_DATABASE_URL" in os.environ for name in AUDITED)
+    if not layout.environment_json.exists() and not own_databases:
+        raise StackError(
+            f"there is no data under {layout.var} yet; start the system with `manage_all.py up`"
+        )
 
 
 def audit(layout: Layout, settle_seconds: float = SETTLE_SECONDS_MAX) -> Result:
@@ -103,24 +109,58 @@ def audit_until_settled(env: Mapping[str, str], settle_seconds: float) -> Result
 
 def look(env: Mapping[str, str]) -> list[Check]:
     """Ask every service once and join what they say."""
+    at = str(time.time())
     with ThreadPoolExecutor(len(AUDITED)) as pool:
-        reports = dict(zip(AUDITED, pool.map(lambda name: _ask(name, env), AUDITED), strict=True))
-    own = [
-        Check(check["id"], name, check["name"], check["count"], check["violations"])
-        for name, report in reports.items()
-        for check in report["checks"]
-    ]
-    catalog, inventory, order = (reports[name]["facts"] for name in AUDITED)
-    joined = [
-        _check(
-            "I4", "orders and reservations agree", orders_against_reservations(order, inventory)
+        answers = pool.map(lambda name: _ask(name, env, "--json", "--at", at), AUDITED)
+        reports = dict(zip(AUDITED, answers, strict=True))
+    own = [_as_check(name, check) for name, report in reports.items() for check in report["checks"]]
+    facts = {name: report["facts"] for name, report in reports.items()}
+    return sorted([*own, *_joined(facts, env, at)], key=lambda check: (check.id, check.where))
+
+
+def _joined(facts: Mapping[str, Any], env: Mapping[str, str], at: str) -> Iterator[Check]:
+    catalog, inventory, order = (facts[name] for name in AUDITED)
+    both = (order, inventory)
+    gaps = _events_in(invariants.event_gaps(facts), env, at)
+    joined: list[tuple[str, str, Iterable[Violation]]] = [
+        ("I4", "orders and reservations agree", invariants.orders_against_reservations(*both)),
+        ("I4", "items are what was reserved", invariants.items_against_reservations(*both)),
+        ("I4", "no hold is forgotten", invariants.forgotten_holds(*both)),
+        ("I7", "every event was sent", invariants.unsent_events(facts)),
+        ("I7", "every event was applied once by each consumer", gaps),
+        (
+            *("I7", "the catalog shows inventory's stock"),
+            invariants.stock_projection(catalog, inventory),
         ),
-        _check("I4", "no hold is forgotten", forgotten_holds(order, inventory)),
-        _check("I7", "every event was sent", unsent_events(reports)),
-        _check("I7", "the catalog shows inventory's stock", projection_lag(catalog, inventory)),
-        _check("I9", "money captured = confirmed orders + refunds", money(order)),
+        ("I7", "orders follow the catalog's offers", invariants.offer_projection(catalog, order)),
+        (
+            *("I7", "inventory names tickets as the catalog"),
+            invariants.label_projection(catalog, inventory),
+        ),
+        ("I8", "a refused order has taken nothing", invariants.refusals_that_took(*both)),
+        ("I9", "money captured = confirmed orders + refunds", invariants.money(order)),
+        ("I9", "payments belong to orders", invariants.payments_against_orders(order)),
     ]
-    return sorted([*own, *joined], key=lambda check: (check.id, check.where))
+    for number, name, violations in joined:
+        yield _as_check("all", auditing.check(number, name, violations))
+
+
+def _events_in(gaps: Iterable[Gap], env: Mapping[str, str], at: str) -> Iterator[Violation]:
+    """Ask both sides of each gap which events are in it."""
+    for gap in gaps:
+        buckets = json.dumps({gap.event_type: gap.buckets})
+        sides = [
+            _ask(name, env, "--event-ids", buckets, "--at", at)
+            for name in (gap.emitter, gap.consumer)
+        ]
+        yield from invariants.events_in(
+            gap, sides[0]["emitted"][gap.event_type], sides[1]["dealt_with"][gap.event_type]
+        )
+
+
+def _as_check(where: str, check: auditing.Check) -> Check:
+    named = [Violation(**violation) for violation in check["violations"]]
+    return Check(check["id"], where, check["name"], check["count"], named)
 
 
 def show(result: Result) -> None:
@@ -132,95 +172,16 @@ def show(result: Result) -> None:
     say(table(["", "where", "invariant", "holds"], rows))
     for check in result.checks:
         for violation in check.violations[:SHOWN_MAX]:
-            say(f"{check.id} {check.where}: {violation}")
+            say(f"{check.id} {check.where}: {violation.text}")
+        if check.count > SHOWN_MAX:
+            say(f"{check.id} {check.where}: ... and {check.count - SHOWN_MAX} more")
     verdict = "All invariants hold" if result.ok else "Some invariants are BROKEN"
     say(f"\n{verdict} ({result.seconds:.1f} s).")
 
 
-def orders_against_reservations(order: Any, inventory: Any) -> Iterable[str]:
-    """I4: the state of an order and that of each of its reservations belong together."""
-    states = {row[0]: row[1] for row in inventory["reservations"]}
-    orders: dict[str, str] = {}
-    owned: set[str] = set()
-    for order_id, status, reservation_ids, *_ in order["orders"]:
-        orders[order_id] = status
-        owned.update(reservation_ids)
-        allowed = RESERVATIONS_OF_ORDER.get(status)
-        if allowed is None:
-            yield f"order {order_id} is still {status}"
-            continue
-        for reservation_id in reservation_ids:
-            state = states.get(reservation_id)
-            if state not in allowed:
-                yield f"order {order_id} is {status}, its reservation {reservation_id} is {state}"
-    for reservation_id, state, order_id, *_ in inventory["reservations"]:
-        if (
-            order_id in orders
-            and reservation_id not in owned
-            and state in ("RESERVED", "COMMITTED")
-        ):
-            yield f"reservation {reservation_id} is {state} for order {order_id}, which has it not"
-
-
-def forgotten_holds(order: Any, inventory: Any) -> Iterable[str]:
-    """I4: a hold or a sale that names an order has it, and no hold outlives its expiry."""
-    orders = {row[0] for row in order["orders"]}
-    for reservation_id, state, order_id, _, _, expired_for, age in inventory["reservations"]:
-        if state not in ("RESERVED", "COMMITTED"):
-            continue
-        if order_id is not None and order_id not in orders and age > LATE_SECONDS_MAX:
-            yield f"reservation {reservation_id} is {state} for order {order_id}, which is missing"
-        if state == "RESERVED" and expired_for is not None and expired_for > LATE_SECONDS_MAX:
-            yield f"reservation {reservation_id} expired {expired_for:.0f} s ago and is RESERVED"
-
-
-def unsent_events(reports: Mapping[str, Any]) -> Iterable[str]:
-    """I7: at rest no outbox holds an event that was not sent."""
-    for name, report in reports.items():
-        pending = report["facts"]["outbox_pending"]
-        if pending:
-            yield f"{name}: {pending} events not sent"
-
-
-def projection_lag(catalog: Any, inventory: Any) -> Iterable[str]:
-    """I7: at rest the catalog has applied the last version of every stock."""
-    shown = catalog["availability"]
-    for ticket_id, stock in inventory["stocks"].items():
-        known = shown.get(ticket_id)
-        if known is None:
-            yield f"ticket {ticket_id}: the catalog has not heard of its stock"
-        elif (known["version"], known["available"]) != (stock["version"], stock["available"]):
-            yield (
-                f"ticket {ticket_id}: the catalog shows {known['available']} (version "
-                f"{known['version']}), inventory has {stock['available']} ({stock['version']})"
-            )
-
-
-def money(order: Any) -> Iterable[str]:
-    """I9: a confirmed order was paid exactly, and nobody else's money was kept."""
-    kept: dict[str, int] = defaultdict(int)
-    for payment_id, order_id, status, amount in order["payments"]:
-        if status == "CAPTURED":
-            kept[order_id] += amount
-        elif status == "REFUND_DUE":
-            yield f"payment {payment_id} of order {order_id}: {amount} is not refunded yet"
-    for order_id, status, _, _, _, total in order["orders"]:
-        due = total if status == "CONFIRMED" else 0
-        captured = kept.pop(order_id, 0)
-        if captured != due:
-            yield f"order {order_id} is {status}: captured {captured}, due {due}"
-    for order_id, captured in kept.items():
-        yield f"{captured} was captured for order {order_id}, which is missing"
-
-
-def _check(identifier: str, name: str, violations: Iterable[str]) -> Check:
-    found = list(violations)
-    return Check(identifier, "all", name, len(found), found[:SHOWN_MAX])
-
-
-def _ask(service: str, env: Mapping[str, str]) -> dict[str, Any]:
+def _ask(service: str, env: Mapping[str, str], *options: str) -> dict[str, Any]:
     result = subprocess.run(
-        manage_argv(service, "audit", "--json"),
+        manage_argv(service, "audit", *options),
         env=dict(env),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

@@ -14,6 +14,8 @@ from deploy.stack.terminal import complain, tail
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 PORT_DEFAULT = 8000
+# What was interrupted is finished by then (invariant I10).
+SETTLE_SECONDS_MAX = 30
 EPILOG = """\
 Everything that running makes lies under var/ (or the folder in FLASHSALE_VAR). Settings come from
 the environment and are passed on to every process, for example:
@@ -73,6 +75,11 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"a number above 0 is wanted, not {text!r}")
     return int(text)
+
+
+def seconds(text: str) -> int:
+    """Parse a number of seconds, none included."""
+    return 0 if text == "0" else positive(text)
 
 
 def _add_up(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -150,6 +157,30 @@ def _add_sale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         sets=("local",),
     )
     audit.add_argument("--json", action="store_true", help="as one JSON object")
+    reconcile = _command(
+        commands,
+        "reconcile",
+        "say what can be repaired of that which the audit finds, and repair it",
+        "Looks as `audit` does. Without --repair it only says what it would do. What cannot be "
+        "repaired safely is named with what a person should look at. The exit code is 0 when "
+        "nothing is wrong (any more), else 1.",
+        _lazily("reconcile", "run"),
+        sets=("local",),
+    )
+    reconcile.add_argument(
+        "--repair",
+        action="store_true",
+        help="do it: each repair by its service, conditionally, and logged; then look again",
+    )
+    reconcile.add_argument("--json", action="store_true", help="as one JSON object")
+    reconcile.add_argument(
+        "--wait",
+        type=seconds,
+        metavar="SECONDS",
+        default=SETTLE_SECONDS_MAX,
+        help="how long work in flight may take to settle before something counts as found "
+        "(default: %(default)s)",
+    )
     bench = _command(
         commands,
         "bench",

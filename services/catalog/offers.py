@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from django.db.models import F, QuerySet
+from django.db.models import F, QuerySet, Value
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from common.events.outbox import publish
 from common.times import iso, iso_or_none
+from common.transactions import in_transaction
 from services.catalog.models import Ticket
 from services.catalog.refusals import ticket_not_found
 
@@ -41,7 +43,7 @@ def offer_of(ticket_id: int) -> Offer:
     ticket = Ticket.objects.select_related("event").filter(pk=ticket_id).first()
     if ticket is None:
         raise ticket_not_found()
-    return _offer(ticket)
+    return offer(ticket)
 
 
 def announce(tickets: QuerySet[Ticket]) -> None:
@@ -55,7 +57,7 @@ def announce(tickets: QuerySet[Ticket]) -> None:
             aggregate_type="ticket",
             aggregate_id=str(ticket.pk),
             event_type="ticket.changed",
-            data=dict(_offer(ticket)),
+            data=dict(offer(ticket)),
         )
 
 
@@ -65,7 +67,24 @@ def touch(tickets: QuerySet[Ticket]) -> None:
     announce(tickets.all())
 
 
-def _offer(ticket: Ticket) -> Offer:
+def republish(ticket_id: int, *, above: int = 0) -> int:
+    """Publish a ticket's offer again and return its version; 0 when there is no such ticket.
+
+    The version is a new one, also above ``above``: a projection that is wrong under the present
+    version, or one from before a backup was restored, would take no other for news.
+    """
+
+    def work() -> int:
+        ticket = Ticket.objects.filter(pk=ticket_id)
+        ticket.update(version=Greatest(F("version"), Value(above)) + 1, updated_at=timezone.now())
+        announce(ticket)
+        return ticket.values_list("version", flat=True).first() or 0
+
+    return in_transaction(work)
+
+
+def offer(ticket: Ticket) -> Offer:
+    """Return the offer of a ticket that was read together with its event."""
     event = ticket.event
     return Offer(
         ticket_id=ticket.pk,

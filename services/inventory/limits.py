@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from django.db.models import Sum
+
 from common import bulk
+from common.transactions import in_transaction
 from services.inventory.entries import BooksDisagree, BuyerTicket
-from services.inventory.models import BuyerHold
+from services.inventory.models import BuyerHold, Reservation
+from services.inventory.states import Status
 
 _add = bulk.adder(BuyerHold, "ticket_id", "buyer_id", "quantity")
+_ensure = bulk.ensurer(BuyerHold, "ticket_id", "buyer_id", "quantity")
 _take = bulk.taker(BuyerHold, "ticket_id", "buyer_id", "quantity")
 
 
@@ -35,6 +40,27 @@ def give_back(units: Mapping[BuyerTicket, int]) -> None:
     """
     if not _take((*key, quantity) for key, quantity in units.items()):
         raise BooksDisagree(f"not all of these were counted: {sorted(units)}")
+
+
+def recount(ticket_id: int, buyer_id: str) -> tuple[int, int]:
+    """Count a buyer's units anew from the reservations; return what was counted and what is.
+
+    The row is locked first. Who moves a reservation comes to this row before it commits: either it
+    has been here and is seen, or it comes after and counts on from what is written now.
+    """
+
+    def work() -> tuple[int, int]:
+        _ensure([(ticket_id, buyer_id, 0)])
+        row = BuyerHold.objects.filter(ticket_id=ticket_id, buyer_id=buyer_id)
+        before = row.values_list("quantity", flat=True).get()
+        live = Reservation.objects.filter(
+            ticket_id=ticket_id, buyer_id=buyer_id, status__in=[Status.RESERVED, Status.COMMITTED]
+        )
+        after = live.aggregate(units=Sum("quantity"))["units"] or 0
+        row.update(quantity=after)
+        return before, after
+
+    return in_transaction(work)
 
 
 def _counted(keys: Mapping[BuyerTicket, int]) -> dict[BuyerTicket, int]:

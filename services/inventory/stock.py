@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict, cast
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from common.errors import NotFound, Problem
@@ -110,6 +111,22 @@ def announce(ticket_ids: Iterable[int]) -> dict[int, StockState]:
         for ticket_id, state in sorted(states.items())
     )
     return states
+
+
+def republish(ticket_id: int, *, above: int = 0) -> int:
+    """Publish a ticket's counters again and return their version; 0 when it has no stock.
+
+    The version is a new one, also above ``above``: a projection that is wrong under the present
+    version, or one from before a backup was restored, would take no other for news.
+    """
+
+    def work() -> int:
+        version = Greatest(F("version"), Value(above)) + 1
+        if not Stock.objects.filter(ticket_id=ticket_id).update(version=version):
+            return 0
+        return announce([ticket_id])[ticket_id]["version"]
+
+    return in_transaction(work)
 
 
 def _adjust(ticket_id: int, delta: int, actor: str) -> StockState:

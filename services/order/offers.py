@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 from common import bulk
 from common.errors import NotFound, Problem, Unavailable
 from common.http_client import call_service
+from common.times import iso_or_none
 from common.transactions import in_transaction
 from services.order.models import TicketOffer
 
@@ -101,6 +102,13 @@ def store(data: Mapping[str, Any]) -> None:
     _ensure([(ticket_id, *fields.values())])
     older = TicketOffer.objects.filter(ticket_id=ticket_id, version__lt=fields["version"])
     older.update(**fields)
+
+
+def offer_document(offer: TicketOffer) -> dict[str, Any]:
+    """Return the copy as the catalog's event would say it."""
+    times = {name: iso_or_none(getattr(offer, name)) for name in _TIME_FIELDS}
+    plain = {name: getattr(offer, name) for name in _PLAIN_FIELDS}
+    return {"ticket_id": offer.ticket_id, **plain, **times}
 
 
 def _require_open(offer: TicketOffer) -> None:

@@ -71,12 +71,12 @@ def _resolve(page: Sequence[OrphanSuspect]) -> int:
         by_order[hold.order_id].add(hold.reservation_id)
     orders = Order.objects.prefetch_related("items").in_bulk(by_order)
     return sum(
-        _fit(order_id, reservation_ids, orders.get(order_id))
+        fit(order_id, reservation_ids, orders.get(order_id))
         for order_id, reservation_ids in by_order.items()
     )
 
 
-def _fit(order_id: UUID, reservation_ids: set[str], order: Order | None) -> int:
+def fit(order_id: UUID, reservation_ids: set[str], order: Order | None) -> int:
     """Bring the holds in line with their order; return how many were out of line."""
     if order is None:
         order = _stand_in(order_id)

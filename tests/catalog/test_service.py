@@ -34,14 +34,14 @@ def test_the_audit_tells_what_is_known_and_what_waits(show):
     assert result["service"] == "catalog"
     assert all(check["ok"] and check["violations"] == [] for check in result["checks"])
     assert result["facts"]["availability"] == {"7": {"available": 3, "version": 9}}
-    assert result["facts"]["outbox_pending"] == 2, event
+    assert result["facts"]["unsent_count"] == 2, event
 
 
 def test_the_audit_finds_a_parked_event():
     park_event({"id": "0" * 32, "type": "stock.changed", "data": {}}, "no version")
     parked = next(check for check in audit()["checks"] if check["name"] == "no event is parked")
     assert (parked["ok"], parked["count"]) == (False, 1)
-    assert "no version" in parked["violations"][0]
+    assert "no version" in parked["violations"][0]["text"]
     with pytest.raises(CommandError):
         call_command("audit", stdout=io.StringIO())
 

@@ -11,6 +11,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from common import auditing
+from common.events.inbox import park_event
+from common.ids import uuid7
 from services.inventory.audit import audit
 from services.inventory.models import BuyerHold, Reservation, Stock, StockMovement
 from tests.common.concurrency import together
@@ -34,12 +37,14 @@ def books(order, tickets):
 
 def found():
     """Return (check, violation) pairs."""
-    return [(check["id"], text) for check in audit()["checks"] for text in check["violations"]]
+    return [(check["id"], one) for check in audit()["checks"] for one in check["violations"]]
 
 
 def test_right_books_have_no_violations(books):
     assert found() == []
-    assert [check["id"] for check in audit()["checks"]] == ["I1", "I2", "I3", "I2", "I2"]
+    assert [check["id"] for check in audit()["checks"]] == [
+        *("I1", "I2", "I3", "I2", "I2", "I8", "I7")
+    ]
     assert all(check["ok"] and check["count"] == 0 for check in audit()["checks"])
 
 
@@ -132,6 +137,10 @@ CORRUPTIONS = {
         lambda: line(kind="expire", reservation_id="nobody"),
         {"I2", "I3"},
     ),
+    "a refusal that moved stock": (
+        lambda: line(kind="reserve", reservation_id="refused"),
+        {"I2", "I3", "I8"},
+    ),
     "an adjustment that never happened": (lambda: line(kind="adjust"), {"I2"}),
     "a buyer's count that is too low": (
         lambda: BuyerHold.objects.filter(buyer_id="ann").update(quantity=1),
@@ -156,6 +165,40 @@ def test_the_audit_finds(corruption, books):
     assert {check for check, _ in found()} == expected
 
 
+# corruption → (check, finding, subject, id) that must be among what is found
+NAMED = {
+    "counters that do not add up": ("I1", "stock_wrong", "ticket", "1"),
+    "a unit moved from reserved to sold": ("I2", "stock_wrong", "ticket", "1"),
+    "a reservation of a ticket without stock": ("I2", "stock_wrong", "ticket", "77"),
+    "a sold reservation changed to released": ("I3", "log_wrong", "reservation", "sold"),
+    "an expiry of what was never reserved": ("I3", "log_wrong", "reservation", "nobody"),
+    "a buyer's count that is too low": ("I2", "buyer_miscounted", "ticket", "1"),
+    "a buyer's count of nothing": ("I2", "buyer_miscounted", "ticket", "2"),
+    "a refusal that moved stock": ("I8", "refusal_moved_stock", "reservation", "refused"),
+}
+
+
+@pytest.mark.parametrize("corruption", NAMED)
+def test_the_audit_names(corruption, books):
+    CORRUPTIONS[corruption][0]()
+    named = {(check, one["finding"], one["subject"], one["id"]) for check, one in found()}
+    assert NAMED[corruption] in named
+
+
+def test_a_wrong_count_names_its_buyer_for_the_repair(books):
+    BuyerHold.objects.filter(buyer_id="ann").update(quantity=1)
+    [(_, violation)] = found()
+    assert violation["details"] == {"buyer_id": "ann"}
+
+
+def test_an_event_that_was_put_aside_is_named(books):
+    event_id = str(uuid7())
+    park_event({"id": event_id, "type": "ticket.changed", "data": {}}, "no version")
+    [(check, violation)] = found()
+    assert (check, violation["finding"], violation["id"]) == ("I7", "event_parked", event_id)
+    assert violation["details"] == {"service": "inventory"}
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -172,12 +215,18 @@ def test_the_database_itself_refuses_books_that_cannot_be(books, statement):
     assert found() == []
 
 
-def test_many_violations_are_counted_and_only_the_first_are_shown(books):
+def test_many_violations_are_counted_and_only_the_first_are_named(books, monkeypatch):
+    monkeypatch.setattr(auditing, "NAMED_MAX", 25)
     for n in range(30):
         line(kind="commit", reservation_id=f"ghost-{n}")
 
     paths = next(check for check in audit()["checks"] if check["id"] == "I3")
-    assert (paths["count"], len(paths["violations"]), paths["ok"]) == (30, 20, False)
+    assert (paths["count"], len(paths["violations"]), paths["ok"]) == (30, 25, False)
+    printed = StringIO()
+    with pytest.raises(CommandError):
+        call_command("audit", stdout=printed)
+    assert "FAIL (30) I3" in printed.getvalue()
+    assert printed.getvalue().count("ghost-") == 20 == auditing.SHOWN_MAX
 
 
 def test_the_facts_are_what_the_audit_across_services_joins(books):
@@ -187,12 +236,12 @@ def test_the_facts_are_what_the_audit_across_services_joins(books):
     facts = audit()["facts"]
 
     rows = {row[0]: row[1:] for row in facts["reservations"]}
-    status, order_id, ticket_id, quantity, overdue, age = rows["held"]
-    assert (status, order_id, ticket_id, quantity) == ("RESERVED", ORDER, 1, 2)
+    *what, overdue, age = rows["held"]
+    assert what == ["RESERVED", ORDER, 1, 2, "ann"]
     assert 60 <= overdue < 90
     assert 660 <= age < 690
-    assert rows["sold"][:4] == ["COMMITTED", ORDER, 1, 2]
-    assert rows["sold"][4] is None
+    assert rows["sold"][:5] == ["COMMITTED", ORDER, 1, 2, "ann"]
+    assert rows["sold"][5] is None
     assert rows["anonymous"][1] is None
     assert facts["stocks"][1] == {
         "total": 20,
@@ -201,7 +250,7 @@ def test_the_facts_are_what_the_audit_across_services_joins(books):
         "sold": 2,
         "version": 6,
     }
-    assert facts["outbox_pending"] > 0
+    assert facts["unsent_count"] == len(facts["unsent"]) > 0
 
 
 def test_the_command_prints_json_and_leaves_the_judgement_to_its_caller(books):

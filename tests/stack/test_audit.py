@@ -2,102 +2,279 @@
 
 from __future__ import annotations
 
-from deploy.stack import audit
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deploy.stack import invariants
+from deploy.stack.audit import Check, Result, show
+from deploy.stack.invariants import Gap
 
 
-def reservation(name, state="COMMITTED", order_id="o1", expired_for=None, age=60):
-    return [name, state, order_id, 1, 1, expired_for, age]
+def reservation(name="r1", state="COMMITTED", order_id="o1", **changes):
+    fields = {"ticket": 1, "units": 2, "buyer": "ann", "overdue": None, "age": 60, **changes}
+    return [name, state, order_id, *fields.values()]
 
 
-def order(name="o1", status="CONFIRMED", reservations=("r1",), total=100):
-    return [name, status, list(reservations), 60, True, total]
+def order(name="o1", status="CONFIRMED", reservations=("r1",), total=100, user="ann"):
+    return [name, status, user, 60, total, "EUR", [[one, 1, 2] for one in reservations]]
 
 
-def facts(orders=(), payments=()):
-    return {"orders": list(orders), "payments": list(payments), "outbox_pending": 0}
+def facts(orders=(), payments=(), reservations=()):
+    return {
+        "orders": list(orders),
+        "payments": list(payments),
+        "reservations": list(reservations),
+    }
 
 
-def found(check, *arguments):
-    return list(check(*arguments))
+def found(check: Callable[..., Any], *arguments: Any) -> list[tuple[str, str, str]]:
+    return [(one.finding, one.subject, one.id) for one in check(*arguments)]
 
 
-def test_a_confirmed_order_with_sold_stock_is_right():
-    inventory = {"reservations": [reservation("r1")]}
-    assert not found(audit.orders_against_reservations, facts([order()]), inventory)
+def agree(orders, reservations):
+    """Return what does not fit between orders and reservations."""
+    told = facts(orders, reservations=reservations)
+    return found(invariants.orders_against_reservations, told, told)
 
 
-def test_a_confirmed_order_whose_stock_went_back_is_found():
-    inventory = {"reservations": [reservation("r1", "RELEASED")]}
-    problems = found(audit.orders_against_reservations, facts([order()]), inventory)
-    assert problems == ["order o1 is CONFIRMED, its reservation r1 is RELEASED"]
+STATES = ("RESERVED", "COMMITTED", "RELEASED", "FAILED", None)
+OVER = ("CANCELLED", "EXPIRED", "REJECTED")
+# (order, its reservation) → the finding; every other pair fits
+MISFITS = {
+    ("CONFIRMED", "RESERVED"): ("sale_not_committed", "reservation", "r1"),
+    **{("CONFIRMED", state): ("sold_nothing", "order", "o1") for state in STATES[2:]},
+    ("AWAITING_PAYMENT", "COMMITTED"): ("sold_unpaid", "reservation", "r1"),
+    **{("AWAITING_PAYMENT", state): ("hold_lost", "order", "o1") for state in STATES[2:]},
+    **{(over, "RESERVED"): ("held_though_over", "reservation", "r1") for over in OVER},
+    **{(over, "COMMITTED"): ("sold_though_over", "reservation", "r1") for over in OVER},
+    **{("PAID", state): ("order_unsettled", "order", "o1") for state in STATES},
+    **{("SOMETHING_NEW", state): ("order_unsettled", "order", "o1") for state in STATES},
+}
 
 
-def test_a_confirmed_order_without_any_reservation_is_found():
-    assert found(audit.orders_against_reservations, facts([order()]), {"reservations": []})
+@pytest.mark.parametrize(
+    ("status", "state"),
+    list(
+        itertools.product(("CONFIRMED", "AWAITING_PAYMENT", "PAID", "SOMETHING_NEW", *OVER), STATES)
+    ),
+)
+def test_every_state_of_an_order_fits_some_of_its_reservations(status, state):
+    reservations = [reservation(state=state)] if state else []
+    misfit = MISFITS.get((status, state))
+    assert agree([order(status=status)], reservations) == ([misfit] if misfit else [])
 
 
-def test_a_refused_order_may_have_no_reservation_but_must_not_hold_stock():
-    rejected = facts([order(status="REJECTED")])
-    none, held = [], [reservation("r1", "RESERVED")]
-    assert not found(audit.orders_against_reservations, rejected, {"reservations": none})
-    assert found(audit.orders_against_reservations, rejected, {"reservations": held})
+def test_one_wrong_reservation_among_several_is_found():
+    both = [reservation("r1"), reservation("r2", "RELEASED")]
+    assert agree([order(reservations=("r1", "r2"))], both) == [("sold_nothing", "order", "o1")]
 
 
-def test_a_paid_order_that_never_settles_is_found():
-    inventory = {"reservations": [reservation("r1", "RESERVED")]}
-    problems = found(audit.orders_against_reservations, facts([order(status="PAID")]), inventory)
-    assert problems == ["order o1 is still PAID"]
+def test_a_repair_of_a_hold_is_told_which_order_it_is_about():
+    told = facts([order(status="EXPIRED")], reservations=[reservation(state="RESERVED")])
+    [violation] = invariants.orders_against_reservations(told, told)
+    assert violation.details == {"order_id": "o1"}
+    assert violation.text == "order o1 is EXPIRED, its reservation r1 is RESERVED"
 
 
-def test_stock_taken_for_an_order_that_does_not_know_of_it_is_found():
-    inventory = {"reservations": [reservation("r1"), reservation("r2", "RESERVED")]}
-    problems = found(audit.orders_against_reservations, facts([order()]), inventory)
-    assert problems == ["reservation r2 is RESERVED for order o1, which has it not"]
+def test_a_hold_that_names_another_order_is_not_to_be_fitted_to_this_one():
+    theirs = reservation(state="RESERVED", order_id="o2")
+    assert agree([order(status="EXPIRED")], [theirs]) == [("item_differs", "reservation", "r1")]
 
 
-def test_a_hold_waits_30_seconds_for_its_order_and_no_longer():
-    young = {"reservations": [reservation("r1", "RESERVED", age=29)]}
-    old = {"reservations": [reservation("r1", "RESERVED", age=31)]}
-    assert not found(audit.forgotten_holds, facts(), young)
-    assert found(audit.forgotten_holds, facts(), old)
+@pytest.mark.parametrize(
+    ("state", "finding"),
+    [("RESERVED", "hold_of_no_item"), ("COMMITTED", "sale_of_no_item"), ("RELEASED", None)],
+)
+def test_units_taken_for_an_order_that_does_not_list_them_are_found(state, finding):
+    told = agree([order()], [reservation("r1"), reservation("r2", state)])
+    assert told == ([(finding, "reservation", "r2")] if finding else [])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ticket": 2}, {"units": 1}, {"buyer": "eve"}, {"order_id": "o2"}]
+)
+def test_a_line_and_its_reservation_that_differ_are_found(changes):
+    check = invariants.items_against_reservations
+    same = facts([order()], reservations=[reservation()])
+    assert found(check, same, same) == []
+    other = facts([order()], reservations=[reservation(**changes)])
+    assert found(check, other, other) == [("item_differs", "reservation", "r1")]
+
+
+@pytest.mark.parametrize(
+    ("state", "finding"), [("RESERVED", "torn_purchase"), ("COMMITTED", "sale_without_order")]
+)
+def test_a_hold_or_sale_waits_30_seconds_for_its_order_and_no_longer(state, finding):
+    for age, expected in ((29, []), (31, [(finding, "reservation", "r1")])):
+        told = facts(reservations=[reservation(state=state, age=age)])
+        assert found(invariants.forgotten_holds, told, told) == expected
 
 
 def test_a_hold_of_nobody_stands_for_itself_until_it_expires():
-    standing = {"reservations": [reservation("r1", "RESERVED", None, expired_for=-5, age=999)]}
-    late = {"reservations": [reservation("r1", "RESERVED", None, expired_for=31, age=999)]}
-    assert not found(audit.forgotten_holds, facts(), standing)
-    assert found(audit.forgotten_holds, facts(), late)
+    for overdue, expected in ((-5, []), (31, [("hold_overdue", "reservation", "r1")])):
+        hold = reservation(state="RESERVED", order_id=None, overdue=overdue, age=999)
+        told = facts(reservations=[hold])
+        assert found(invariants.forgotten_holds, told, told) == expected
 
 
-def test_the_catalog_must_have_the_last_version():
-    stocks = {"stocks": {"1": {"version": 5, "available": 3}}}
-    behind = {"availability": {"1": {"version": 4, "available": 4}}}
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        (reservation(state="RESERVED"), ("held_though_over", "reservation", "r1")),
+        (reservation(state="COMMITTED"), ("sold_though_over", "reservation", "r1")),
+        (reservation("r9", "RESERVED"), ("hold_of_no_item", "reservation", "r9")),
+        (reservation(state="FAILED"), None),
+    ],
+)
+def test_a_refused_order_has_taken_nothing(taken, expected):
+    told = facts([order(status="REJECTED"), order("o2")], reservations=[taken])
+    assert found(invariants.refusals_that_took, told, told) == ([expected] if expected else [])
+
+
+def stocks(version, available):
+    return {"stocks": {"1": {"version": version, "available": available}}}
+
+
+@pytest.mark.parametrize(
+    ("shown", "above"),
+    [({"version": 4, "available": 4}, 4), ({"version": 5, "available": 4}, 5), (None, 0)],
+)
+def test_the_catalog_must_show_the_last_version_and_its_number(shown, above):
+    catalog = {"availability": {"1": shown} if shown else {}}
+    [violation] = invariants.stock_projection(catalog, stocks(5, 3))
+    assert (violation.finding, violation.id) == ("stock_behind", "1")
+    assert violation.details == {"above": above}
     level = {"availability": {"1": {"version": 5, "available": 3}}}
-    assert found(audit.projection_lag, behind, stocks)
-    assert found(audit.projection_lag, {"availability": {}}, stocks)
-    assert not found(audit.projection_lag, level, stocks)
-
-
-def test_money_is_what_confirmed_orders_cost():
-    paid = [["p1", "o1", "CAPTURED", 100]]
-    assert not found(audit.money, facts([order()], paid))
-    assert found(audit.money, facts([order()], [])) == [
-        "order o1 is CONFIRMED: captured 0, due 100"
+    assert found(invariants.stock_projection, level, stocks(5, 3)) == []
+    assert found(invariants.stock_projection, level, {"stocks": {}}) == [
+        ("stock_from_nowhere", "ticket", "1")
     ]
-    twice = [*paid, ["p2", "o1", "CAPTURED", 100]]
-    assert found(audit.money, facts([order()], twice))
 
 
-def test_money_for_an_order_that_was_not_confirmed_must_be_refunded():
-    expired = [order(status="EXPIRED")]
-    assert found(audit.money, facts(expired, [["p1", "o1", "CAPTURED", 100]]))
-    assert found(audit.money, facts(expired, [["p1", "o1", "REFUND_DUE", 100]]))
-    assert not found(audit.money, facts(expired, [["p1", "o1", "REFUNDED", 100]]))
+def offers(version=2, price=100):
+    offer = {"version": version, "price": price, "event_title": "Jazz", "name": "Stalls"}
+    return {"offers": {"1": offer}}
 
 
-def test_unsent_events_are_named_by_service():
-    reports = {
-        "order": {"facts": {"outbox_pending": 2}},
-        "catalog": {"facts": {"outbox_pending": 0}},
+def test_orders_must_know_the_last_offer_in_every_field():
+    check = invariants.offer_projection
+    assert found(check, offers(), offers()) == []
+    behind = [("offer_behind", "ticket", "1")]
+    assert found(check, offers(), offers(version=1)) == behind
+    assert found(check, offers(), offers(price=99)) == behind
+    assert found(check, offers(), {"offers": {}}) == behind
+    assert found(check, {"offers": {}}, offers()) == [("offer_from_nowhere", "ticket", "1")]
+
+
+def test_inventory_must_know_the_last_name():
+    check = invariants.label_projection
+    known = {"labels": {"1": {"label": "Jazz · Stalls", "version": 2}}}
+    other = {"labels": {"1": {"label": "Jazz · Stall", "version": 2}}}
+    assert found(check, offers(), known) == []
+    assert found(check, offers(), other) == [("label_behind", "ticket", "1")]
+
+
+def payment(name="p1", order_id="o1", status="CAPTURED", amount=100, currency="EUR"):
+    return [name, order_id, status, amount, currency]
+
+
+@pytest.mark.parametrize(
+    ("status", "payments", "expected"),
+    [
+        ("CONFIRMED", [payment()], []),
+        ("CONFIRMED", [payment(), payment("p2", status="REFUNDED")], []),
+        ("CONFIRMED", [], [("money_differs", "currency", "EUR")]),
+        ("CONFIRMED", [payment(), payment("p2")], [("money_differs", "currency", "EUR")]),
+        (
+            "CONFIRMED",
+            [payment(currency="CHF")],
+            [("money_differs", "currency", "CHF"), ("money_differs", "currency", "EUR")],
+        ),
+        ("EXPIRED", [payment()], [("money_differs", "currency", "EUR")]),
+        ("EXPIRED", [payment(status="REFUND_DUE")], [("refund_due", "payment", "p1")]),
+        ("EXPIRED", [payment(status="REFUNDED")], []),
+        ("EXPIRED", [payment(status="DECLINED")], []),
+    ],
+)
+def test_money_is_what_confirmed_orders_cost(status, payments, expected):
+    assert found(invariants.money, facts([order(status=status)], payments)) == expected
+
+
+def test_money_belongs_to_an_order_in_its_currency():
+    check = invariants.payments_against_orders
+    assert found(check, facts([order()], [payment()])) == []
+    wrong = [("payment_wrong", "payment", "p1")]
+    assert found(check, facts([order()], [payment(currency="CHF")])) == wrong
+    assert found(check, facts([], [payment()])) == wrong
+
+
+def emitting(sums):
+    return {"subscriptions": {}, "emitted": {"t": sums}, "dealt_with": {}}
+
+
+def following(sums):
+    subscriptions = {"shop": ["t"], "elsewhere": ["x"]}
+    return {"subscriptions": subscriptions, "emitted": {}, "dealt_with": {"t": sums}}
+
+
+def test_events_are_compared_bucket_by_bucket_for_each_consumer():
+    sums = {"1": [2, "ab"], "2": [1, "cd"]}
+    told = {"shop": emitting(sums), "level": following(sums), "none": following({})}
+    told["other"] = following({"1": [2, "ab"], "2": [1, "ce"], "3": [1, "00"]})
+    assert invariants.event_gaps(told) == [
+        Gap("shop", "none", "t", [1, 2]),
+        Gap("shop", "other", "t", [2, 3]),
+    ]
+
+
+def test_events_in_a_gap_are_named_with_who_can_send_them_again():
+    gap = Gap("shop", "books", "t", [1])
+    lost, unknown = invariants.events_in(gap, ["a", "b"], ["b", "c"])
+    assert (lost.finding, lost.id, lost.details) == ("event_not_applied", "a", {"service": "shop"})
+    assert (unknown.finding, unknown.id) == ("event_from_nowhere", "c")
+
+
+def test_unsent_events_are_named_and_counted_by_service():
+    told = {
+        "order": {"unsent": ["a", "b"], "unsent_count": 4},
+        "catalog": {"unsent": [], "unsent_count": 0},
     }
-    assert found(audit.unsent_events, reports) == ["order: 2 events not sent"]
+    names = [one.id for one in invariants.unsent_events(told)]
+    assert names == ["a", "b", "", ""]
+
+
+def test_the_result_is_a_table_the_violations_and_one_verdict(capsys):
+    told = facts([order(status="PAID")])
+    violations = list(invariants.orders_against_reservations(told, told))
+    broken = Check("I4", "all", "orders fit", 3_000, violations * 30)
+    result = Result([Check("I1", "inventory", "counters"), broken], 1.0)
+
+    show(result)
+
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[2].split() == ["I1", "inventory", "counters", "ok"]
+    assert shown[3].endswith("BROKEN (3000)")
+    assert shown[4] == "I4 all: order o1 is still PAID"
+    assert shown.count(shown[4]) == 20
+    assert "I4 all: ... and 2980 more" in shown
+    assert shown[-1] == "Some invariants are BROKEN (1.0 s)."
+    [_, check] = result.as_json()["checks"]
+    assert check["ok"] is False
+    assert check["violations"][0] == {
+        "finding": "order_unsettled",
+        "subject": "order",
+        "id": "o1",
+        "text": "order o1 is still PAID",
+        "details": {},
+    }
+
+
+@pytest.mark.parametrize("command", [["audit"], ["reconcile"], ["reconcile", "--repair"]])
+def test_what_was_never_started_is_told_in_one_line(manage_all, layout, command):
+    result = manage_all(*command)
+    assert result.returncode == 1
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith(f"manage_all: there is no data under {layout.var} yet")
