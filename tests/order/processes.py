@@ -14,6 +14,7 @@ import urllib3
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS_MAX = 30.0
+STARTS_MAX = 3
 
 
 class ServiceProcess:
@@ -22,14 +23,12 @@ class ServiceProcess:
     def __init__(self, name: str, **environment: str) -> None:
         self.name = name
         self._folder = tempfile.TemporaryDirectory(prefix=f"flashsale-{name}-")
-        self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = ""
         inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
         self.environment = {
             **inherited,
             # Its database is not what is tested here.
             f"{name.upper()}_DATABASE_URL": f"sqlite:///{self._folder.name}/{name}.sqlite3",
-            "WEB_BIND": f"127.0.0.1:{self.port}",
             "WEB_WORKERS": "1",
             "WEB_THREADS": "16",
             **environment,
@@ -40,9 +39,16 @@ class ServiceProcess:
         self.manage("migrate", "-v0")
         application = f"services.{self.name}.wsgi:application"
         config = ["-c", "deploy/gunicorn.conf.py"]
-        self._start([sys.executable, "-m", "gunicorn", *config, application])
-        self._await_readiness()
-        return self
+        for _ in range(STARTS_MAX):
+            port = _free_port()
+            self.url = f"http://127.0.0.1:{port}"
+            self.environment["WEB_BIND"] = f"127.0.0.1:{port}"
+            self._start([sys.executable, "-m", "gunicorn", *config, application])
+            if self._is_ready():
+                return self
+            # Somebody else has taken the port since it was found free.
+            self._processes.pop().wait()
+        raise AssertionError(f"{self.name} did not start")
 
     def __exit__(self, *exc_info: object) -> None:
         for process in reversed(self._processes):
@@ -71,18 +77,19 @@ class ServiceProcess:
     def _start(self, argv: list[str]) -> None:
         self._processes.append(subprocess.Popen(argv, cwd=ROOT, env=self.environment))
 
-    def _await_readiness(self) -> None:
+    def _is_ready(self) -> bool:
+        """Wait until the service answers; False when it has ended."""
         deadline = time.monotonic() + READY_SECONDS_MAX
-        while time.monotonic() < deadline:
-            assert self._processes[0].poll() is None, f"{self.name} did not start"
+        while self._processes[-1].poll() is None:
+            assert time.monotonic() < deadline, f"{self.name} is not ready in {READY_SECONDS_MAX} s"
             try:
                 answer = urllib3.request("GET", f"{self.url}/readyz", retries=False, timeout=2)
                 if answer.status == 200:
-                    return
+                    return self._processes[-1].poll() is None
             except urllib3.exceptions.HTTPError:
                 pass
             time.sleep(0.05)
-        raise AssertionError(f"{self.name} is not ready after {READY_SECONDS_MAX} s")
+        return False
 
 
 def _free_port() -> int:
