@@ -146,7 +146,7 @@ def tear(visit: Visit) -> None:
     me = str(insist(lambda: visit.buyer.get("/api/auth/me")).require(200)["id"])
     admin = visit.shop.admin
     holds: dict[str, str] = {}
-    for _ in range(3):
+    for _ in range(5):
         key = f"torn-{secrets.token_hex(8)}"
         holds[key] = derived_token(me, key, str(visit.ticket))
         hold = {
