@@ -160,7 +160,7 @@ def crashes_everywhere(
         crashes.run(hits)
         over = time.monotonic()
         for lane, points in SCENARIOS.items():
-            assert {crashes.crashes[point] for point in points} == {len(hits[lane])}
+            assert all(crashes.crashes[point] == len(hits[lane]) for point in points)
         finals = crashes.told.require(SETTLED_SECONDS_MAX)
         settled = time.monotonic()
         confirmed = finals["CONFIRMED"]
@@ -188,6 +188,9 @@ def test_no_crash_tears_an_order_and_every_event_is_applied_once(tmp_path: Path)
     bool(os.environ.get(EMBEDDED_VARIABLE)), reason="--embedded: this machine needs no MariaDB"
 )
 def test_no_crash_tears_an_order_on_mariadb(tmp_path: Path) -> None:
-    hits = HITS if FULL else HITS[:1]
-    with crashes_everywhere("mysql", tmp_path, dict.fromkeys(SCENARIOS, hits)):
+    once = HITS[:1]
+    # What takes half a minute is proven above, where little else is different.
+    sample = {"requests": once, "loops": once, TORN: ()}
+    hits = dict.fromkeys(SCENARIOS, HITS) if FULL else sample
+    with crashes_everywhere("mysql", tmp_path, hits):
         pass

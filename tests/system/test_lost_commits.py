@@ -34,7 +34,7 @@ PROXIED = ("order", "inventory")
 UNITS = 5000
 # One COMMIT in so many is lost.
 LOST_EVERY = 12
-LOST_MIN = 200 if FULL else 40
+LOST_MIN = 200 if FULL else 25
 STORM_SECONDS_MAX = 120.0
 PAUSE_SECONDS = 10.0
 
@@ -122,7 +122,7 @@ def test_connections_that_are_cut_under_load_lose_nothing(network: Network) -> N
     ticket = network.shop.ticket(UNITS)
     cut = 0
     with under_load(network.shop, ticket) as storm:
-        for _ in range(10 if FULL else 4):
+        for _ in range(10 if FULL else 3):
             for proxy in network.proxies.values():
                 before = storm.answers
                 cut += proxy.cut()
