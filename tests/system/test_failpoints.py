@@ -25,17 +25,18 @@ from tests.system.client import within
 from tests.system.conftest import RESTART_AT_ONCE_SECONDS, private_system, shop_of
 from tests.system.crashes import SCENARIOS, TORN, Failpoints, Scenario, Visit
 from tests.system.events import EventBooks
-from tests.system.faults import FULL, SETTLED_SECONDS_MAX, seeded
+from tests.system.faults import FULL, SETTLED_SECONDS_MAX, TORN_SECONDS_MAX, seeded
 from tests.system.shop import Shop
 from tests.system.storm import Acknowledged, require_sold_exactly
 
 SOURCES = ("common", "services", "gateway")
 HITS = (1, 2, 3)
 # Relays and consumers die more often: what is proven of them is that nothing is applied twice.
-LOOP_HITS = (1, 2, 3, 1, 5)
+LOOP_HITS = (1, 2, 3, 1, 2)
 UNITS = 5000
-# Somebody comes to the point as often as is wanted within this; a dead relay's lease counts in.
-REACHED_SECONDS_MAX = 60.0
+# Somebody comes to the point as often as is wanted within this: a dead relay's lease counts in,
+# and sweepers that die at other points before they get to this one.
+REACHED_SECONDS_MAX = 180.0
 AT_ONCE = 3
 
 
@@ -86,6 +87,7 @@ class Crashes:
         self.points = points
         self.told = Acknowledged()
         self.crashes: Counter[str] = Counter()
+        self.last_crash = time.monotonic()
         self._draw = draw
         self._ticket = self.shop.ticket(UNITS)
         self._courses: list[Future[None]] = []
@@ -137,6 +139,7 @@ class Crashes:
                 coming[:] = [self._send(scenario) for _ in range(AT_ONCE)]
             time.sleep(0.02)
         self.crashes[point] += 1
+        self.last_crash = time.monotonic()
 
     def _send(self, scenario: Scenario) -> Future[None]:
         visit = Visit(self.stack, self.shop, self._ticket, self.shop.buyer(), self.told)
@@ -158,19 +161,20 @@ def crashes_everywhere(
         crashes = Crashes(stack, Failpoints(folder), draw)
         started = time.monotonic()
         crashes.run(hits)
-        over = time.monotonic()
         for lane, points in SCENARIOS.items():
             assert all(crashes.crashes[point] == len(hits[lane]) for point in points)
         finals = crashes.told.require(SETTLED_SECONDS_MAX)
-        settled = time.monotonic()
         confirmed = finals["CONFIRMED"]
         require_sold_exactly(crashes.shop, crashes.ticket, UNITS, confirmed)
         left = partial(crashes.shop.shown, crashes.ticket)
         within(SETTLED_SECONDS_MAX, left, UNITS - confirmed)
+        settled = time.monotonic()
+        assert settled - crashes.last_crash < TORN_SECONDS_MAX
         crashes.shop.audit()
         print(
-            f"{crashes.crashes.total()} crashes in {over - started:.0f} s, settled after "
-            f"{settled - over:.1f} s; {len(crashes.told)} orders acknowledged: {dict(finals)}"
+            f"{crashes.crashes.total()} crashes in {crashes.last_crash - started:.0f} s; settled "
+            f"{settled - crashes.last_crash:.1f} s after the last; orders acknowledged: "
+            f"{dict(finals)}, lost: 0"
         )
         assert set(finals) <= {"CONFIRMED", "CANCELLED", "EXPIRED"}
         assert confirmed > len(crashes.told) / 2, "most people got what they paid for"
