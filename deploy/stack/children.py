@@ -39,8 +39,11 @@ class Supervised:
 class Children:
     """The processes of one system. Stages start in ascending and stop in descending order."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, on_change: Callable[[], None], *, backoff_seconds_max: float = BACKOFF_SECONDS_MAX
+    ) -> None:
         self._on_change = on_change
+        self._backoff_seconds_max = backoff_seconds_max
         self._supervised: dict[str, Supervised] = {}
         self._running_tasks: dict[int, Child] = {}
         self._lock = threading.RLock()
@@ -104,6 +107,7 @@ class Children:
             self._refuse_when_closing()
             supervised = self._supervised[name]
             supervised.wanted = True
+            supervised.restart_at = None
             if supervised.child.pid is None:
                 supervised.child.start()
         self._on_change()
@@ -165,7 +169,9 @@ class Children:
             if time.time() - child.started_at > STABLE_SECONDS:
                 supervised.backoff_seconds = BACKOFF_SECONDS_MIN
             supervised.restart_at = now + supervised.backoff_seconds
-            supervised.backoff_seconds = min(BACKOFF_SECONDS_MAX, supervised.backoff_seconds * 2)
+            supervised.backoff_seconds = min(
+                self._backoff_seconds_max, supervised.backoff_seconds * 2
+            )
             return True
         if now < supervised.restart_at:
             return False

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from deploy.stack import credentials, demo_sale, environment, nginx_server, ports, redis_server
 from deploy.stack.api import Api, wait_ready
-from deploy.stack.children import Children
+from deploy.stack.children import BACKOFF_SECONDS_MAX, Children
 from deploy.stack.errors import Interrupted
 from deploy.stack.layout import ROOT, SERVICES, Layout, read_json, write_json
 from deploy.stack.leftovers import FolderLock, end_leftovers
@@ -37,6 +37,8 @@ class Stack:
 
     ``env`` sets what the processes may read from their environment; of the caller's own they get
     no more than PATH and its like, so that a test's settings do not leak into the system it starts.
+    ``backoff_seconds_max`` is the longest pause before what died is started again: whoever kills
+    on purpose, and often, need not wait as for a program that cannot run.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Stack:
         env: Mapping[str, str] | None = None,
         demo: bool = False,
         report: Callable[[str], None] | None = None,
+        backoff_seconds_max: float = BACKOFF_SECONDS_MAX,
     ) -> None:
         self.layout = Layout(folder.absolute())
         self.database = database
@@ -58,7 +61,7 @@ class Stack:
         self._demo = demo
         self._report = report or (lambda text: None)
         self._lock = FolderLock(self.layout.lock)
-        self._children = Children(self._write_state)
+        self._children = Children(self._write_state, backoff_seconds_max=backoff_seconds_max)
         self._ports: dict[str, int] = {}
         self._mysql: PrivateMySQL | None = None
         self._state = "starting"

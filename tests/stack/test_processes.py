@@ -66,6 +66,17 @@ def test_a_child_that_dies_at_once_is_restarted_with_growing_pauses(layout, chil
     assert children.states()[0]["state"] == "restarting"
 
 
+def test_a_child_that_is_killed_on_purpose_may_be_restarted_without_growing_pauses(layout):
+    children = Children(on_change=lambda: None, backoff_seconds_max=0.5)
+    try:
+        children.start(python(layout, "raise SystemExit(3)"), stage=0)
+        children.watch()
+        # With pauses that grow it would be half a minute.
+        wait_until(lambda: children.states()[0]["restarts"] >= 5)
+    finally:
+        children.stop_all()
+
+
 def test_a_child_that_was_stopped_stays_down_until_it_is_started(layout, children):
     children.start(python(layout, SLEEPER), stage=0)
     children.watch()

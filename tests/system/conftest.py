@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deploy.stack.children import BACKOFF_SECONDS_MAX
 from deploy.stack.packages import find_program
 from deploy.stack.supervisor import Stack
 from tests.system.browser import ARGUMENTS, DESKTOP, PHONE, Window
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+# For systems whose processes are killed all the time: each starts again at once.
+RESTART_AT_ONCE_SECONDS = 0.5
+
+
 @contextmanager
-def private_system(database: str = "sqlite", **env: str) -> Iterator[Stack]:
+def private_system(
+    database: str = "sqlite", *, backoff_seconds_max: float = BACKOFF_SECONDS_MAX, **env: str
+) -> Iterator[Stack]:
     """Run a system. Its folder has a short path: pytest's own are too long for sockets."""
     with (
         tempfile.TemporaryDirectory(prefix="fs-sys-") as folder,
-        Stack(Path(folder), database=database, env=env) as stack,
+        Stack(
+            Path(folder), database=database, env=env, backoff_seconds_max=backoff_seconds_max
+        ) as stack,
     ):
         yield stack
 

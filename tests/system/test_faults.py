@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 
 from deploy.stack.supervisor import Stack
-from tests.system.client import Client, Reply, insist, new_key, within
-from tests.system.shop import Shop, at_once, outcome
+from tests.system.client import insist, new_key, within
+from tests.system.faults import kill, kill_a_worker, require_down, without
+from tests.system.shop import Shop, at_once
+from tests.system.storm import Storm, require_sold_exactly
 
 RESTART_SECONDS_MAX = 30.0
-
-
-@contextmanager
-def without(stack: Stack, *names: str) -> Iterator[None]:
-    """Stop these processes for a while."""
-    for name in names:
-        stack.stop_child(name)
-    try:
-        yield
-    finally:
-        for name in names:
-            stack.start_child(name)
-
-
-def kill(stack: Stack, name: str) -> None:
-    """Kill a process with all its workers, as a machine that runs out of memory may."""
-    os.killpg(stack.child(name).pid or 0, signal.SIGKILL)
-
-
-def kill_a_worker(stack: Stack, name: str) -> None:
-    """Kill one worker; its gunicorn and the other workers stay."""
-    arbiter = stack.child(name).pid
-    os.kill(int(Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()[0]), 9)
-
-
-def require_down(reply: Reply) -> None:
-    assert reply.status == 503, reply
-    assert reply.code.endswith(("_unavailable", "_not_delivered")), reply
-    assert int(reply.headers["retry-after"]) >= 1
 
 
 def test_buying_goes_on_without_auth_and_catalog(stack: Stack, shop: Shop) -> None:
@@ -103,64 +68,6 @@ def test_a_killed_service_is_started_again_by_itself(stack: Stack, shop: Shop) -
     assert insist(lambda: buyer.get("/api/orders"), RESTART_SECONDS_MAX).status == 200
 
 
-class Storm:
-    """Buyers who order again and again, and repeat with the same key until they know."""
-
-    def __init__(self, ticket: int) -> None:
-        self.ticket = ticket
-        self.answers = 0
-        self.tally: Counter[str] = Counter()
-        self.acknowledged: list[tuple[Client, str, str]] = []
-        self._lock = threading.Lock()
-
-    def buy(self, buyer: Client) -> None:
-        """Three orders: two are paid, one is cancelled."""
-        for turn in range(3):
-            key, second_key = new_key(), new_key()
-            ordered = insist(lambda key=key: buyer.order(self.ticket, key=key))
-            self._count(ordered)
-            if ordered.status != 201:
-                continue
-            order = ordered.json["id"]
-            if turn == 1:
-                ended = insist(lambda order=order: buyer.cancel(order))
-            else:
-                ended = insist(lambda order=order, key=second_key: buyer.pay(order, key=key))
-            with self._lock:
-                self.acknowledged.append((buyer, order, self._final(ended)))
-
-    @staticmethod
-    def _final(ended: Reply) -> str:
-        """Return the state that this answer tells of."""
-        if ended.status == 200:
-            return str(ended.json.get("order", ended.json)["status"])
-        # It could not be paid in time: where holds are short and the crash was long.
-        assert ended.code in ("order_expired", "order_not_cancellable"), ended
-        return "EXPIRED"
-
-    def _count(self, reply: Reply) -> None:
-        with self._lock:
-            self.answers += 1
-            self.tally[outcome(reply)] += 1
-
-    def then(self, answers: int, do: Callable[[], None]) -> None:
-        """Do something once that many answers have come."""
-        within(60, lambda: self.answers, lambda count: count >= answers)
-        do()
-
-    def require_what_was_acknowledged(self) -> Counter[str]:
-        """Wait until every order is in the state that its buyer was told; returns how many are.
-
-        PAID is on its way: to CONFIRMED, or back with the money if the hold ran out in the crash.
-        """
-        finals: Counter[str] = Counter()
-        for buyer, order, told in self.acknowledged:
-            allowed = ("CONFIRMED", "EXPIRED") if told == "PAID" else (told,)
-            read = partial(buyer.status_of, order)
-            finals[within(30, read, lambda status, allowed=allowed: status in allowed)] += 1
-        return finals
-
-
 def test_kills_in_a_storm_of_orders_lose_nothing_that_was_acknowledged(
     stack: Stack, shop: Shop
 ) -> None:
@@ -177,12 +84,9 @@ def test_kills_in_a_storm_of_orders_lose_nothing_that_was_acknowledged(
     crowd = [shop.buyer() for _ in range(buyers)]
     at_once([break_things, *(lambda buyer=buyer: storm.buy(buyer) for buyer in crowd)])
 
-    assert set(storm.tally) <= {"201", "409 sold_out", "409 order_interrupted"}, storm.tally
     finals = storm.require_what_was_acknowledged()
     assert set(finals) == {"CONFIRMED", "CANCELLED"}
-    confirmed = finals["CONFIRMED"]
-    # An order whose hold was torn in the crash is resolved by the sweeper, half a minute later.
-    within(60, lambda: shop.stock(ticket), (units - confirmed, 0, confirmed))
+    require_sold_exactly(shop, ticket, units, finals["CONFIRMED"])
     shop.audit()
 
 

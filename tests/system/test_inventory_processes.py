@@ -24,8 +24,8 @@ from deploy.stack.plan import EMBEDDED_VARIABLE, FULL_VARIABLE
 from deploy.stack.supervisor import Stack
 from tests.system.client import Client, Reply, insist, within
 from tests.system.conftest import private_system, shop_of
+from tests.system.faults import kill_a_worker
 from tests.system.shop import Shop, at_once
-from tests.system.test_faults import kill_a_worker
 
 pytestmark = pytest.mark.skipif(
     bool(os.environ.get(EMBEDDED_VARIABLE)), reason="--embedded: this machine needs no MariaDB"

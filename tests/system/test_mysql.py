@@ -13,8 +13,9 @@ from deploy.stack.plan import EMBEDDED_VARIABLE
 from deploy.stack.supervisor import Stack
 from tests.system.client import Client, insist, new_key, within
 from tests.system.conftest import private_system, shop_of
+from tests.system.faults import kill
 from tests.system.shop import PASSWORD, Shop, at_once
-from tests.system.test_faults import Storm, kill
+from tests.system.storm import Storm
 from tests.system.test_stampede import buy
 
 pytestmark = pytest.mark.skipif(
