@@ -64,6 +64,8 @@ def give_money_back(item: Item) -> str:
         over = Order.objects.filter(pk=order_id, status__in=_OVER)
         if not over.update(updated_at=F("updated_at")):
             raise _OrderStands
+        if owed:
+            saga.note_refund(order_id)
         return owed
 
     try:

@@ -15,7 +15,7 @@ from deploy.stack.repairs import ADVICE, REPAIRS, plan
 SERVICES = ("catalog", "inventory", "order")
 PROJECTED = ("stock", "offer", "label")
 TOLD_BY = (
-    *("common/event_audit.py", "deploy/stack/invariants.py"),
+    *("common/events/audit.py", "deploy/stack/invariants.py"),
     *(f"services/{name}/audit.py" for name in SERVICES),
     *("services/order/history_audit.py", "services/order/key_audit.py"),
 )
