@@ -13,7 +13,13 @@ from deploy.compose import make_env
 from tests.deploy import files
 
 SCRIPT = files.DEPLOY / "compose" / "make_env.py"
-OPTIONAL = {"PUBLISH", "HOLD_TTL_SECONDS", "HOLD_EXTENSION_SECONDS", "LOG_LEVEL"}
+OPTIONAL = {
+    "PUBLISH",
+    "HOLD_TTL_SECONDS",
+    "HOLD_EXTENSION_SECONDS",
+    "EVENT_TRANSPORT",
+    "LOG_LEVEL",
+}
 
 
 def make(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
