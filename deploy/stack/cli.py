@@ -272,6 +272,8 @@ def _enter_virtual_environment(options: argparse.Namespace, arguments: Sequence[
     layout = Layout.default()
     if _needs_mysqlclient(options, layout):
         sets.append("mysql")
+    if _needs_nats(options, layout):
+        sets.append("nats")
     python = venv.ensure(sets, layout)
     if not venv.is_running(python):
         sys.stdout.flush()
@@ -288,3 +290,10 @@ def _needs_mysqlclient(options: argparse.Namespace, layout: Layout) -> bool:
         return environment.uses_mysql(options.database, os.environ)
     saved = read_json(layout.environment_json)
     return environment.uses_mysql(saved.get("database", ""), {**os.environ, **saved.get("env", {})})
+
+
+def _needs_nats(options: argparse.Namespace, layout: Layout) -> bool:
+    if options.command == "up":
+        return environment.uses_nats(os.environ)
+    saved = read_json(layout.environment_json)
+    return environment.uses_nats({**saved.get("env", {}), **os.environ})

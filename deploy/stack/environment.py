@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from deploy.stack.errors import StackError
 from deploy.stack.layout import SERVICES, Layout
 from deploy.stack.venv import clean_environment
 
@@ -18,6 +19,8 @@ LOCAL_HOST = "127.0.0.1"
 WEB_WORKERS = {"auth": 1, "catalog": 1, "inventory": 1, "order": 1, "gateway": 2}
 WEB_THREADS = {"auth": 8, "catalog": 16, "inventory": 80, "order": 64, "gateway": 16}
 
+# As many as an outbox has partitions: more would have nothing to send.
+RELAYS_MAX = 8
 
 # What a program needs of the machine, whoever starts it.
 BASIC_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -34,6 +37,19 @@ def uses_mysql(database: str, environment: Mapping[str, str]) -> bool:
         environment.get(f"{service.upper()}_DATABASE_URL", "").startswith("mysql")
         for service in SERVICES
     )
+
+
+def uses_nats(environment: Mapping[str, str]) -> bool:
+    """Tell whether events travel over NATS."""
+    return environment.get("EVENT_TRANSPORT", "").partition("://")[0] in ("nats", "tls")
+
+
+def more_relays(environment: Mapping[str, str]) -> int:
+    """Return how many relays a service has beside the one among its loops."""
+    text = environment.get("RELAYS") or "1"
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= RELAYS_MAX:
+        raise StackError(f"RELAYS is a number from 1 to {RELAYS_MAX}, not {text!r}")
+    return int(text) - 1
 
 
 def shared_environment(
@@ -88,7 +104,7 @@ def for_later(environment: Mapping[str, str], database: str) -> dict[str, Any]:
         "env": {
             name: value
             for name, value in environment.items()
-            if os.environ.get(name) != value or name.endswith("_URL")
+            if os.environ.get(name) != value or name.endswith(("_URL", "EVENT_TRANSPORT"))
         },
     }
 

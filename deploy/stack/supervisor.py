@@ -92,7 +92,8 @@ class Stack:
         return f"http://{ports.LOOPBACK}:{self._ports[name]}"
 
     def child(self, name: str) -> Child:
-        """Return a process: redis, mysql, nginx, gateway, a service or ``<service>-loops``."""
+        """Return a process: redis, mysql, nginx, gateway, a service, ``<service>-loops`` or
+        ``<service>-relay-<number>``."""
         return self._children.get(name)
 
     def stop_child(self, name: str, grace_seconds: float | None = None) -> None:
@@ -151,6 +152,7 @@ class Stack:
 
     def _start(self) -> None:
         allow_open_files()
+        environment.more_relays(self._caller)
         left = end_leftovers(self.layout)
         if left:
             self._report(f"Ended what a killed supervisor had left running: {', '.join(left)}")
@@ -225,14 +227,15 @@ class Stack:
             self._start_service(name)
 
     def _start_service(self, name: str) -> None:
-        loops = Child(
-            f"{name}-loops",
-            manage_argv(name, "run_loops"),
-            self.env,
-            self.layout.log(f"{name}-loops"),
-        )
-        self._children.start(loops, STAGE_SERVICES)
+        self._start_loops(f"{name}-loops", manage_argv(name, "run_loops"))
+        if name != "auth":
+            for number in range(environment.more_relays(self.env)):
+                self._start_loops(f"{name}-relay-{number + 2}", manage_argv(name, "relay_outbox"))
         self._start_web(name)
+
+    def _start_loops(self, process: str, argv: list[str]) -> None:
+        child = Child(process, argv, self.env, self.layout.log(process))
+        self._children.start(child, STAGE_SERVICES)
 
     def _start_web(self, name: str) -> None:
         bind = f"{ports.LOOPBACK}:{self._ports[name]}"

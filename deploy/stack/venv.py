@@ -32,7 +32,7 @@ FOREIGN_VARIABLES = frozenset(
     )
 )
 # Set → sets that it contains as well.
-INCLUDES = {"local": (), "mysql": (), "dev": ("local",)}
+INCLUDES = {"local": (), "mysql": (), "nats": (), "dev": ("local", "nats")}
 
 
 def folder() -> Path:
