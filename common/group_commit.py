@@ -43,8 +43,12 @@ class GroupCommit(Generic[Entry, Answer]):
     """Runs ``work`` on entries in order of arrival, one batch at a time in each lane. It returns
     an answer for each, from one transaction, and must be repeatable by the ids it writes."""
 
-    def __init__(self, work: Callable[[list[Entry]], Sequence[Answer]]) -> None:
-        self._work, self._mutex = work, threading.Lock()
+    def __init__(
+        self,
+        work: Callable[[list[Entry]], Sequence[Answer]],
+        stall_seconds: float | None = None,
+    ) -> None:
+        self._work, self._mutex, self._stall_seconds = work, threading.Lock(), stall_seconds
         self._lanes: dict[Hashable, deque[_Call[Entry, Answer]]] = {}  # those led; who waits
         self._begun: dict[Hashable, float] = {}  # when the batch that runs in a lane began
 
@@ -73,7 +77,8 @@ class GroupCommit(Generic[Entry, Answer]):
                 self._lanes[lane], self._begun[lane] = deque(), time.monotonic()
                 call.batch = [call]
                 return
-            if len(queue) >= QUEUE_MAX or time.monotonic() - self._begun[lane] > STALL_SECONDS:
+            patience = STALL_SECONDS if self._stall_seconds is None else self._stall_seconds
+            if len(queue) >= QUEUE_MAX or time.monotonic() - self._begun[lane] > patience:
                 raise Unavailable("overloaded", "Too many wait for this already; try again.")
             queue.append(call)
         if not call.wake.acquire(timeout=WAIT_SECONDS_MAX):

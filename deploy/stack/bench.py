@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         say(f"{CONNECTIONS} connections, {seconds:.0f} s each, {os.cpu_count()} cores, {where}.\n")
         say(table_of(figures, "of static"))
-    return 1 if any(figure.errors for figure in figures) else 0
+    return 1 if any(figure.has_wrong_answers for figure in figures) else 0
 
 
 @contextlib.contextmanager

@@ -66,4 +66,4 @@ def report(
         say(table_of(figures, "of refused") + "\n")
         for name, (value, least) in promises.items():
             say(f"{'ok  ' if value >= least else 'LESS'} {name}: {value:,.2f} (at least {least:g})")
-    return 1 if any(figure.errors for figure in figures) else 0
+    return 1 if any(figure.has_wrong_answers for figure in figures) else 0

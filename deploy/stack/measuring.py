@@ -16,6 +16,8 @@ from deploy.stack.terminal import table
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 1.0
+# Refusals of a server that has more to do than it can: they cost throughput, and nothing is wrong.
+SHED = frozenset({"overloaded"})
 
 Request = Callable[[Client], Awaitable[list[Reply]]]
 
@@ -43,6 +45,11 @@ class Figure:
     p95_ms: float = 0.0
     p99_ms: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_wrong_answers(self) -> bool:
+        """Whether an error is more than being asked to come again in a moment."""
+        return bool(self.errors.keys() - SHED)
 
 
 def measure(url: str, workload: Workload, seconds: float) -> Figure:

@@ -333,4 +333,5 @@ def _overtaken(purchase: Purchase, entries: Sequence[Entry]) -> Placed:
     return outcome
 
 
-_placing = GroupCommit(_place)
+# A batch of orders waits for another one at inventory, and shares its process with payments.
+_placing = GroupCommit(_place, stall_seconds=1.5)
