@@ -127,9 +127,9 @@ class Relay:
     def _look_after_stream(self) -> int:
         """Do what one relay does for all: forget what is old, notice a loss, publish again."""
         now = time.monotonic()
-        if now - self._purged_at > PURGE_INTERVAL_SECONDS:
+        # A piece a step, until there is no more: a minute of a rush may leave more than one.
+        if now - self._purged_at > PURGE_INTERVAL_SECONDS and not purge():
             self._purged_at = now
-            purge()
         if not self._lost and now - self._checked_at > CHECK_INTERVAL_SECONDS:
             self._checked_at = now
             stream = stream_name(settings.SERVICE)

@@ -11,8 +11,8 @@ from django.utils import timezone
 from common.events import bookmark
 from common.events import relay as relay_module
 from common.events.inbox import Consumer
-from common.events.models import Bookmark, OutboxEvent
-from common.events.outbox import RETENTION, pending_count, purge
+from common.events.models import PARTITIONS, Bookmark, OutboxEvent
+from common.events.outbox import RETENTION, partition_of, pending_count, purge
 from common.events.redis_streams import RedisStreams
 from common.events.relay import Relay
 from tests.common.handlers import tallies
@@ -260,22 +260,57 @@ def test_a_refill_that_is_cut_short_is_taken_up_by_the_next_one(stream, happen, 
     assert all_applied(7)
 
 
-def test_a_refill_is_not_undone_by_a_mark_from_before_the_loss(stream, happen):
-    """A relay's mark that comes in the middle of another's refill brings a new one about."""
-    pipe = Pipe()
-    late, other = relay(pipe, "late"), relay(None, "other")
+def test_a_loss_is_not_forgotten_if_events_from_before_it_were_marked_meanwhile(
+    stream, happen, monkeypatch
+):
+    """Sent before the loss, and marked when the refill had passed them by."""
+    late, other = relay(holder="late"), relay(holder="other")
     happen(1, 2)
     late.step()
     happen(3)
+    events = late._pick(tuple(range(PARTITIONS)))
+    known = bookmark.bookmark_of(STREAM)
+    position = RedisStreams().send(STREAM, [event.payload for event in events], known)
+    stream.flushdb()
+    late._shares.leave()
+    assert other.step() == 2, "1 and 2 are unmarked"
+    forget = bookmark.forget_loss
 
-    def the_refill_begins():
-        stream.flushdb()
-        late._shares.leave()
-        assert other.step() == 2, "1 and 2 are unmarked; the loss is not forgotten yet"
+    def marked_at_the_last_moment(name, lost):
+        assert late._mark(events, name, known, position)
+        return forget(name, lost)
 
-    pipe.after_it = the_refill_begins
-    late.step()
+    monkeypatch.setattr(relay_module, "forget_loss", marked_at_the_last_moment)
+    other.step()
+    monkeypatch.setattr(relay_module, "forget_loss", forget)
     settle(late, other)
+
+    assert all_applied(3)
+
+
+def test_what_was_lost_before_it_was_marked_is_not_marked(stream, happen):
+    """Though the bookmark is another relay's, of after the loss, and stands in the stream."""
+    pipe = Pipe()
+    late, other = relay(pipe, "late"), relay(None, "other")
+    happen(1)
+    late.step()
+    happen(2)
+
+    class Fixed:
+        def held(self):
+            return (partition_of("test", "3"),)
+
+    assert partition_of("test", "3") != partition_of("test", "2")
+    other._shares = Fixed()
+
+    def it_is_lost_and_others_go_on():
+        lose_tail(stream, 1)
+        happen(3)
+        assert other.step() == 1
+
+    pipe.after_it = it_is_lost_and_others_go_on
+    assert late.step() == 0
+    settle(late)
 
     assert all_applied(3)
 

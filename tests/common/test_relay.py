@@ -21,6 +21,7 @@ from common.events.outbox import RETENTION, partition_of, pending_count, publish
 from common.events.redis_streams import RedisStreams
 from common.events.relay import Relay
 from tests.common.concurrency import together
+from tests.common.faults import losing_the_answer_to_a_commit
 from tests.common.handlers import tallies
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("stream")]
@@ -205,6 +206,36 @@ def test_the_purge_takes_what_is_old_and_done_and_nothing_else(happen):
     assert pending_count() == 2, "what was never sent stays, however old"
     assert InboxEvent.objects.filter(status="PARKED").count() == 2, "a person has to look at these"
     assert InboxEvent.objects.filter(status="APPLIED").count() == 1
+
+
+def test_the_relay_purges_in_pieces_until_nothing_old_is_left(stream, happen, monkeypatch):
+    happen(*range(5))
+    relay = Relay()
+    relay.step()
+    OutboxEvent.objects.update(published_at=timezone.now() - RETENTION - timedelta(minutes=1))
+    monkeypatch.setattr(relay_module, "purge", lambda: purge(limit=2))
+    monkeypatch.setattr(relay_module, "PURGE_INTERVAL_SECONDS", 0)
+    left = []
+    for _ in range(4):
+        relay.step()
+        left.append(OutboxEvent.objects.count())
+    assert left == [3, 1, 0, 0]
+
+
+@pytest.mark.usefixtures("subscribed")
+def test_a_lost_answer_to_the_commit_of_a_mark_leaves_nothing_behind(stream, happen):
+    happen(1, 2)
+    relay = Relay()
+    with losing_the_answer_to_a_commit(of_table="outbox_event") as lost:
+        relay.step()
+    assert lost
+    while relay.step():
+        pass
+    happen(3)
+    relay.step()
+    assert pending_count() == 0
+    Consumer().step()
+    assert tallies() == {1: 1, 2: 1, 3: 1}
 
 
 def test_the_command_does_one_step(stream, happen, monkeypatch):
