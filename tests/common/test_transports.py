@@ -95,20 +95,20 @@ def sent(pipe, stream, events, after="", seconds=10.0):
             time.sleep(0.05)
 
 
-def received(pipe, stream, count=100, name="c", seconds=5.0):
+def received(pipe, stream, count=100, name="c", seconds=5.0, group=GROUP):
     """Return what comes until something does."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        messages = received_at_once(pipe, [stream], count, name)
+        messages = received_at_once(pipe, [stream], count, name, group)
         if messages:
             return messages
     return []
 
 
-def received_at_once(pipe, streams, count=10, name="c"):
+def received_at_once(pipe, streams, count=10, name="c", group=GROUP):
     """Look once as a consumer does, which rests while nobody leads the stream."""
     try:
-        return pipe.receive(streams, GROUP, name, count)
+        return pipe.receive(streams, group, name, count)
     except pipe.outages:
         time.sleep(0.05)
         return []
@@ -150,8 +150,8 @@ def test_a_group_gets_each_event_once_whoever_asks(make, stream):
 
 def test_every_group_gets_everything(pipe, stream):
     sent(pipe, stream, [event(1), event(2)])
-    assert numbers(pipe.receive([stream], "one", "c", 10)) == [1, 2]
-    assert numbers(pipe.receive([stream], "two", "c", 10)) == [1, 2]
+    assert numbers(received(pipe, stream, group="one")) == [1, 2]
+    assert numbers(received(pipe, stream, group="two")) == [1, 2]
 
 
 def test_a_message_that_is_not_acknowledged_is_delivered_again_and_counted(make, stream):
@@ -197,7 +197,7 @@ def test_a_stream_that_nobody_has_written_to_keeps_nobody_waiting_for_the_others
     sent(pipe, stream, [event(1)])
     found = []
     for _ in range(5):
-        found += pipe.receive([f"{stream}x", stream], GROUP, "c", 10)
+        found += received_at_once(pipe, [f"{stream}x", stream])
     assert 1 in numbers(found)
 
 
