@@ -57,6 +57,8 @@ class Entry:
     expires_at: datetime | None = None
     code: str = ""
     error: dict[str, Any] = field(default_factory=dict)
+    # Inventory was in trouble, and did not refuse: the same may work in a moment.
+    is_outage: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,15 @@ def holds(
     return found, body["next"]
 
 
+def status_of(reservation_id: str) -> str:
+    """Return the state of a reservation; empty where there is none."""
+    path = f"/api/inventory/reservations/{reservation_id}"
+    status, body = call_service("inventory", "GET", path)
+    if status not in (200, 404):
+        raise _misunderstood(status, body)
+    return str(body["status"]) if status == 200 else ""
+
+
 def _parts(groups: Sequence[Sequence[HoldRequest]]) -> Iterator[list[Sequence[HoldRequest]]]:
     """Yield the groups in pieces that fit into one call."""
     part: list[Sequence[HoldRequest]] = []
@@ -143,7 +154,8 @@ def _batch(call: str, groups: list[list[dict[str, Any]]]) -> list[list[Entry]]:
 def _entry(reservation_id: str, received: dict[str, Any]) -> Entry:
     error, reservation = received["error"], received["reservation"]
     if error:
-        return Entry(reservation_id, code=error["code"], error=error)
+        is_outage = received["status"] == 503
+        return Entry(reservation_id, code=error["code"], error=error, is_outage=is_outage)
     return Entry(
         reservation_id,
         status=reservation["status"],

@@ -33,6 +33,7 @@ SUSPECT_AFTER = timedelta(seconds=30)
 PAGE_SIZE = 500
 # One look's bound; the next look goes on from there.
 PAGES_MAX = 40
+FAILURES_MAX = 3
 # A hold that was in line once stays so, but for what is done behind the order service's back.
 ALL_AGAIN_AFTER_SECONDS = 60.0
 
@@ -70,10 +71,19 @@ def _resolve(page: Sequence[OrphanSuspect]) -> int:
     for hold in page:
         by_order[hold.order_id].add(hold.reservation_id)
     orders = Order.objects.prefetch_related("items").in_bulk(by_order)
-    return sum(
-        fit(order_id, reservation_ids, orders.get(order_id))
-        for order_id, reservation_ids in by_order.items()
-    )
+    resolved = failures = 0
+    for order_id, reservation_ids in by_order.items():
+        try:
+            resolved += fit(order_id, reservation_ids, orders.get(order_id))
+            failures = 0
+        except Exception:
+            # One that cannot be brought in line must not hide those behind it; but where one after
+            # the other fails, it is inventory that is away.
+            log.exception("hold left out of line", order_id=str(order_id))
+            failures += 1
+            if failures >= FAILURES_MAX:
+                raise
+    return resolved
 
 
 def fit(order_id: UUID, reservation_ids: set[str], order: Order | None) -> int:

@@ -140,11 +140,9 @@ def _replay(purchase: Purchase, order: Order) -> Placed | Problem:
     if not order.user_id:
         # A stand-in for this very purchase, which was interrupted: only its buyer can come here,
         # as the id is derived from the user. It now learns whose it is.
-        Order.objects.filter(pk=order.pk, user_id="").update(
-            user_id=purchase.user_id,
-            idempotency_key=purchase.key,
-            fingerprint=purchase.fingerprint,
-        )
+        unowned = Order.objects.filter(pk=order.pk, user_id="")
+        owner = {"user_id": purchase.user_id, "idempotency_key": purchase.key}
+        in_transaction(lambda: unowned.update(**owner, fingerprint=purchase.fingerprint))
         order.refresh_from_db()
     if order.fingerprint != purchase.fingerprint:
         return key_reused()

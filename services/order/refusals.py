@@ -54,7 +54,7 @@ def rejection_of(
         # Refused along with an entry that is not in this body: the key was sent with another one.
         raise key_reused()
     if any(entry.code for entry in entries):
-        if any(entry.error.get("status") != 503 for entry in entries):
+        if not any(entry.is_outage for entry in entries):
             log.error("reserve refused", answers=[entry.error for entry in entries])
         raise Unavailable("inventory_unavailable", "The inventory service refused the hold.")
     if any(entry.status != "RESERVED" for entry in entries):

@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 
 from common.errors import Problem
 from common.events.models import OutboxEvent
-from services.order import placing
+from services.order import inventory_client, placing, refusals
+from services.order.inventory_client import _entry
 from services.order.models import Order
 from services.order.purchases import Placed, Purchase
 from tests.common.concurrency import together
@@ -165,3 +166,18 @@ def test_each_request_of_a_batch_that_inventory_does_not_answer_gets_an_error_of
     assert {error.code for error in errors} == {"inventory_unavailable"}
     assert len({id(error) for error in errors}) == 6
     assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize(("status", "lines"), [(503, 0), (500, 1)])
+def test_an_overload_of_inventory_is_no_error_of_ours(on_sale, monkeypatch, status, lines):
+    ticket = on_sale(10)
+    logged = []
+    monkeypatch.setattr(refusals.log, "error", lambda *words, **more: logged.append(words))
+    error = {"code": "overloaded", "detail": "Too many."}
+    received = {"status": status, "reservation": None, "error": error}
+    monkeypatch.setattr(
+        inventory_client, "reserve", lambda groups: [[_entry("r", received)] for _ in groups]
+    )
+
+    assert codes(placing._place([purchase({ticket: 1})])) == ["inventory_unavailable"]
+    assert len(logged) == lines

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from services.order import orphans, placing
+from common.errors import Unavailable
+from services.order import inventory_client, orphans, placing
+from services.order.inventory_client import Entry
 from services.order.models import Order
 from services.order.sweeping import Sweeper
-from tests.order.driver import hold, make_due, violations
+from tests.order.driver import hold, make_due, reservation_ids, violations
 
 pytestmark = pytest.mark.django_db
 
@@ -150,6 +152,47 @@ def test_what_was_in_line_is_looked_at_again_after_a_while(
 
     assert search.step() + search.step() == 1
     assert inventory.stock(ticket) == (7, 3, 0)
+
+
+def test_an_order_that_cannot_be_brought_in_line_hides_no_torn_purchase(
+    ann, bob, on_sale, inventory, road, suspect_at_once, monkeypatch
+):
+    ticket = on_sale(10)
+    order_id = ann.place({ticket: 1}).body["id"]
+    road.plan("down")
+    ann.pay(order_id)
+    commit = inventory_client.commit
+    # What inventory answers where its books disagree.
+    broken = [Entry(reservation_ids(order_id)[0], code="internal_error")]
+    monkeypatch.setattr(
+        inventory_client,
+        "commit",
+        lambda ids: broken if ids == reservation_ids(order_id) else commit(ids),
+    )
+    hold(inventory, bob, ticket, 3)
+
+    assert orphans.OrphanSearch().step() == 1
+
+    assert inventory.stock(ticket) == (9, 1, 0)
+
+
+def test_a_search_that_meets_nobody_at_inventory_gives_up_soon(
+    ann, on_sale, inventory, suspect_at_once, monkeypatch
+):
+    ticket = on_sale(10)
+    for n in range(8):
+        hold(inventory, ann, ticket, key=f"torn{n}")
+    asked = []
+
+    def away(reservation_ids):
+        asked.append(reservation_ids)
+        raise Unavailable("inventory_unavailable", "Away.")
+
+    monkeypatch.setattr(inventory_client, "release", away)
+
+    with pytest.raises(Unavailable):
+        orphans.OrphanSearch().step()
+    assert len(asked) == orphans.FAILURES_MAX
 
 
 def test_one_round_of_the_sweeper_does_all_of_it(ann, on_sale, inventory, road, suspect_at_once):

@@ -116,6 +116,16 @@ def test_an_order_that_is_paid_is_not_expired_by_a_repair(ann, waiting):
     assert status(waiting) == "CONFIRMED"
 
 
+def test_an_order_whose_hold_is_there_after_all_is_not_let_go(ann, on_sale, inventory):
+    """The audit looks at orders and at holds one after the other, while people buy."""
+    order_id = ann.place({on_sale(5): 2}).body["id"]
+
+    assert repair("expire_order", order_id) == NOTHING
+
+    assert ann.order(order_id).body["status"] == "AWAITING_PAYMENT"
+    assert inventory.statuses(order_id) == ["RESERVED"]
+
+
 def test_a_paid_order_that_nobody_finished_is_confirmed(ann, waiting, ticket, inventory, road):
     road.plan("down")
     ann.pay(waiting)

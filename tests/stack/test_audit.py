@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from deploy.stack import invariants
+from common.auditing import Violation
+from deploy.stack import audit, invariants
 from deploy.stack.audit import Check, Result, show
 from deploy.stack.invariants import Gap
 
@@ -244,6 +245,50 @@ def test_unsent_events_are_named_and_counted_by_service():
     }
     names = [one.id for one in invariants.unsent_events(told)]
     assert names == ["a", "b", "", ""]
+
+
+def looks(monkeypatch: pytest.MonkeyPatch, *answers: list[Violation]) -> None:
+    """Let the audit's looks find this, one after the other; the last one stays."""
+    left = list(answers)
+
+    def look(env: object) -> list[Check]:
+        found = left.pop(0) if len(left) > 1 else left[0]
+        return [Check("I4", "all", "orders and reservations agree", len(found), found)]
+
+    monkeypatch.setattr(audit, "look", look)
+    monkeypatch.setattr(audit, "PAUSE_SECONDS", 0.0)
+
+
+def in_flight(order_id: str) -> Violation:
+    return Violation("hold_lost", "order", order_id, f"order {order_id} has no hold")
+
+
+def test_what_the_next_look_does_not_find_was_work_in_flight(monkeypatch):
+    stuck = in_flight("stuck")
+    looks(monkeypatch, [in_flight("a"), stuck], [stuck, in_flight("b")], [in_flight("c"), stuck])
+
+    result = audit.audit_until_settled({}, 0.1)
+
+    assert [one.id for one in result.checks[0].violations] == ["stuck"]
+    assert result.checks[0].count == 1
+
+
+def test_a_busy_system_in_which_nothing_lasts_is_well(monkeypatch):
+    numbers = (str(n) for n in itertools.count())
+
+    def look(env: object) -> list[Check]:
+        return [Check("I4", "all", "orders and reservations agree", 1, [in_flight(next(numbers))])]
+
+    monkeypatch.setattr(audit, "look", look)
+    monkeypatch.setattr(audit, "PAUSE_SECONDS", 0.0)
+
+    assert audit.audit_until_settled({}, 0.1).ok
+
+
+def test_what_does_not_run_is_looked_at_once(monkeypatch):
+    looks(monkeypatch, [in_flight("a")], [])
+
+    assert not audit.audit_until_settled({}, 0.0).ok
 
 
 def test_the_result_is_a_table_the_violations_and_one_verdict(capsys):
