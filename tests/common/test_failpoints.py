@@ -64,7 +64,7 @@ def test_processes_that_share_the_folder_count_together(tmp_path: Path) -> None:
 def test_a_count_survives_that_its_process_dies_at_another_point_meanwhile(tmp_path: Path) -> None:
     """Either somebody has died at a point, or it is armed for the next one who comes."""
     points = [f"point{number}" for number in range(8)]
-    for _ in range(10):
+    for _ in range(3):
         for point in points:
             (tmp_path / f"{point}.hit").unlink(missing_ok=True)
             (tmp_path / point).write_text("1")
