@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 _folder = os.environ.get("FAILPOINTS")
+_DIGITS_MAX = 12
 
 
 def failpoint(name: str) -> None:
@@ -23,16 +24,15 @@ def failpoint(name: str) -> None:
 
 def _reached(armed: Path) -> None:
     try:
-        with armed.open("r+") as file:
+        with armed.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            left = int(file.read() or 0) - 1
-            if left < 0:
+            if not os.path.samestat(os.fstat(file.fileno()), armed.stat()):
+                # Somebody has died here meanwhile, and the file bears his name or is another one.
                 return
-            file.seek(0)
-            file.truncate()
-            file.write(str(left))
-            file.flush()
+            left = int(file.read(_DIGITS_MAX)) - 1
             if left > 0:
+                # At one stroke, as is the renaming: the process may be dying at another point.
+                os.pwrite(file.fileno(), str(left).ljust(_DIGITS_MAX).encode(), 0)
                 return
             armed.rename(armed.with_name(f"{armed.name}.hit"))
     except FileNotFoundError:

@@ -1,8 +1,7 @@
 """Where processes die, and what people do there: each failpoint of the code with its scenario.
 
 A new failpoint gets a row in SCENARIOS: the course of a buyer (or an admin) that comes to it. If
-none of them does, write one below; it repeats every call until the answer is a definite one, and
-notes in ``told`` how its orders may end.
+none of them does, write one: here, in late_courses.py (money) or in repair_courses.py.
 """
 
 from __future__ import annotations
@@ -10,19 +9,27 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
-from common.ids import derived_token, derived_uuid
-from deploy.stack.supervisor import Stack
-from tests.system.client import Client, Reply, insist, new_key, within
-from tests.system.faults import without
-from tests.system.shop import Shop
-from tests.system.storm import Acknowledged
+import redis
 
-CALL_SECONDS_MAX = 60.0
-TORN_CRASHING_SECONDS_MAX = 180.0
+from common.ids import derived_token, derived_uuid
+from tests.system.client import insist, new_key, within
+from tests.system.faults import without
+from tests.system.late_courses import (
+    pay_after_cancelling,
+    pay_before_it_is_known,
+    pay_for_a_lost_hold,
+    pay_later,
+    pay_too_late,
+    pay_when_no_units_are_to_be_had,
+)
+from tests.system.repair_courses import give_back_by_repair, let_go_by_repair
+from tests.system.visits import CALL_SECONDS_MAX, SWEPT_SECONDS_MAX, Visit
+
 # Whoever has stopped it starts it again before another one stops it.
 _inventory = threading.Lock()
 
@@ -44,44 +51,6 @@ class Failpoints:
         return (self.folder / f"{point}.hit").exists()
 
 
-@dataclass(frozen=True)
-class Visit:
-    """What one buyer's course through the shop needs."""
-
-    stack: Stack
-    shop: Shop
-    ticket: int
-    buyer: Client
-    told: Acknowledged
-
-    def order(self, key: str = "") -> str | None:
-        """Order one unit; None when the purchase was torn and is refused for good."""
-        key = key or new_key()
-        reply = insist(lambda: self.buyer.order(self.ticket, key=key), CALL_SECONDS_MAX)
-        if reply.status == 409:
-            assert reply.code == "order_interrupted", reply
-            return None
-        return str(reply.require(201)["id"])
-
-    def pay(self, order: str, method: str = "sandbox_ok") -> Reply:
-        key = new_key()
-        return insist(lambda: self.buyer.pay(order, method, key), CALL_SECONDS_MAX)
-
-    def settle(self, payment: str) -> None:
-        """Let the provider say that the money came, until the shop has taken notice."""
-        path = f"/api/payments/sandbox/{payment}/settle"
-        insist(lambda: self.buyer.post(path, {"outcome": "captured"}), CALL_SECONDS_MAX).require(
-            200
-        )
-
-    def await_refund(self, payment: str) -> None:
-        def status() -> str:
-            shown = insist(lambda: self.buyer.get(f"/api/payments/{payment}"), CALL_SECONDS_MAX)
-            return str(shown.require(200)["status"])
-
-        within(CALL_SECONDS_MAX, status, "REFUNDED")
-
-
 def buy(visit: Visit) -> None:
     """Order and pay."""
     order = visit.order()
@@ -93,59 +62,24 @@ def cancel(visit: Visit) -> None:
     """Order and think better of it."""
     order = visit.order()
     if order:
-        answer = insist(lambda: visit.buyer.cancel(order), CALL_SECONDS_MAX)
-        visit.told.add_answer(visit.buyer, order, answer)
-
-
-def pay_later(visit: Visit) -> None:
-    """Order; the money comes by webhook."""
-    order = visit.order()
-    payment = _pending_payment(visit, order)
-    if order and payment:
-        visit.settle(payment)
-        visit.told.add(visit.buyer, order, "CONFIRMED", "EXPIRED")
-
-
-def pay_after_cancelling(visit: Visit) -> None:
-    """Order, begin to pay, cancel; then the money comes all the same, and goes back."""
-    order = visit.order()
-    payment = _pending_payment(visit, order)
-    if order and payment:
-        answer = insist(lambda: visit.buyer.cancel(order), CALL_SECONDS_MAX)
-        visit.told.add_answer(visit.buyer, order, answer)
-        visit.settle(payment)
-        visit.await_refund(payment)
-
-
-def pay_for_a_lost_hold(visit: Visit) -> None:
-    """Order; the hold is given back behind the order's back; then pay, and get the money back."""
-    order = visit.order()
-    if not order:
-        return
-    admin = visit.shop.admin
-    query = f"/api/inventory/reservations?order_id={order}"
-    [hold] = insist(lambda: admin.get(query), CALL_SECONDS_MAX).require(200)["results"]
-    release = f"/api/inventory/reservations/{hold['reservation_id']}/release"
-    insist(lambda: admin.post(release), CALL_SECONDS_MAX).require(200)
-    paid = visit.pay(order)
-    visit.told.add(visit.buyer, order, "EXPIRED")
-    if paid.status == 200:
-        visit.await_refund(paid.json["payment"]["id"])
+        visit.cancel(order)
 
 
 def pay_without_inventory(visit: Visit) -> None:
     """Three orders are paid while inventory is away; the sweeper has to finish them."""
-    orders = [order for order in (visit.order() for _ in range(3)) if order]
+    keys = {order: new_key() for order in (visit.order() for _ in range(3)) if order}
     with _inventory, without(visit.stack, "inventory"):
-        answers = [visit.pay(order) for order in orders]
-    for order, answer in zip(orders, answers, strict=True):
-        visit.told.add_answer(visit.buyer, order, answer)
+        for order, key in keys.items():
+            # Who gets no answer asks again when inventory is back: others wait for it as well.
+            with suppress(OSError, HTTPException):
+                visit.buyer.pay(order, key=key)
+    for order, key in keys.items():
+        visit.told.add_answer(visit.buyer, order, visit.pay(order, key=key))
 
 
 def tear(visit: Visit) -> None:
     """Holds of purchases that died before their orders; their buyer comes back much later."""
-    me = str(insist(lambda: visit.buyer.get("/api/auth/me")).require(200)["id"])
-    admin = visit.shop.admin
+    me, admin = visit.me(), visit.shop.admin
     holds: dict[str, str] = {}
     for _ in range(5):
         key = f"torn-{secrets.token_hex(8)}"
@@ -162,10 +96,7 @@ def tear(visit: Visit) -> None:
     for key, hold_id in holds.items():
         shown = partial(admin.get, f"/api/inventory/reservations/{hold_id}")
         read = partial(insist, shown, CALL_SECONDS_MAX)
-        # Sweepers die all the time here: the half minute counts when the faults have stopped.
-        within(
-            TORN_CRASHING_SECONDS_MAX, lambda read=read: read().require(200)["status"], "RELEASED"
-        )
+        within(SWEPT_SECONDS_MAX, lambda read=read: read().require(200)["status"], "RELEASED")
         assert visit.order(key) is None, "what was given back is not sold under the same key"
 
 
@@ -177,20 +108,20 @@ def change_ticket(visit: Visit) -> None:
     buy(visit)
 
 
-def _pending_payment(visit: Visit, order: str | None) -> str | None:
-    """Begin a payment whose money comes later; None where it was too late even for that."""
-    if order is None:
-        return None
-    begun = visit.pay(order, "sandbox_later")
-    if begun.status != 200:
-        visit.told.add_answer(visit.buyer, order, begun)
-        return None
-    return str(begun.json["payment"]["id"])
+def empty_the_streams(visit: Visit) -> None:
+    """The pipe forgets everything that it was told, while there is news."""
+    streams = redis.Redis.from_url(visit.stack.env["STREAM_URL"])
+    try:
+        streams.flushdb()
+    finally:
+        streams.close()
+    change_ticket(visit)
 
 
 Scenario = Callable[[Visit], None]
 # lane → failpoint → who comes to it. Lanes run beside each other, the points of one lane one after
-# the other: processes that answer requests, their background loops, and what takes half a minute.
+# the other: processes that answer requests (two lanes), their background loops, commands that a
+# person runs, and what takes half a minute.
 TORN = "torn"
 SCENARIOS: dict[str, dict[str, Scenario]] = {
     "requests": {
@@ -205,25 +136,43 @@ SCENARIOS: dict[str, dict[str, Scenario]] = {
         "order.commit.answered": buy,
         "order.commit.confirmed": buy,
         "order.pay.before_answer": buy,
-        "order.webhook.read": pay_later,
         "order.cancel.committed": cancel,
         "order.release.before": cancel,
         "order.release.answered": cancel,
-        "order.commit.lost": pay_for_a_lost_hold,
+        "order.sweep.claimed": pay_without_inventory,
+    },
+    "money": {
+        "order.pay.inserted": pay_before_it_is_known,
+        "order.webhook.kept": pay_before_it_is_known,
+        "order.webhook.read": pay_later,
+        "order.webhook.booked": pay_later,
+        "order.late.before_reserve": pay_too_late,
+        "order.late.reserved": pay_too_late,
+        "order.late.before_commit": pay_too_late,
+        "order.commit.renewed": pay_for_a_lost_hold,
+        "order.commit.lost": pay_when_no_units_are_to_be_had,
         "order.refund.before": pay_after_cancelling,
         "order.refund.given": pay_after_cancelling,
-        "order.sweep.claimed": pay_without_inventory,
     },
     "loops": {
         "relay.picked": change_ticket,
         "relay.sent": change_ticket,
         "relay.marked": change_ticket,
+        "relay.unmarked": empty_the_streams,
         "consumer.received": change_ticket,
         "consumer.before_commit": change_ticket,
         "consumer.applied": change_ticket,
         "consumer.acknowledged": change_ticket,
     },
+    "repairs": {
+        "repair.before": let_go_by_repair,
+        "repair.done": give_back_by_repair,
+        "order.repair.expired": let_go_by_repair,
+        "order.repair.owed": give_back_by_repair,
+    },
     TORN: {
         "order.orphan.stood_in": tear,
     },
 }
+# These bring several orders along by themselves, and stop or start whole processes for them.
+ALONE = frozenset({pay_without_inventory, let_go_by_repair, give_back_by_repair})

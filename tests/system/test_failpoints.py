@@ -23,11 +23,12 @@ from deploy.stack.plan import EMBEDDED_VARIABLE
 from deploy.stack.supervisor import Stack
 from tests.system.client import within
 from tests.system.conftest import RESTART_AT_ONCE_SECONDS, private_system, shop_of
-from tests.system.crashes import SCENARIOS, TORN, Failpoints, Scenario, Visit
+from tests.system.crashes import ALONE, SCENARIOS, TORN, Failpoints, Scenario
 from tests.system.events import EventBooks
 from tests.system.faults import FULL, SETTLED_SECONDS_MAX, TORN_SECONDS_MAX, seeded
 from tests.system.shop import Shop
 from tests.system.storm import Acknowledged, require_sold_exactly
+from tests.system.visits import Visit
 
 SOURCES = ("common", "services", "gateway")
 HITS = (1, 2, 3)
@@ -119,24 +120,25 @@ class Crashes:
             # Who stands at a dead process goes on by himself; the next ones need not wait for him,
             # but where it takes half a minute to get to the point.
             coming = coming if lane == TORN else []
-            self._crash_at(point, scenario, hit, coming)
+            at_once = 1 if scenario in ALONE else AT_ONCE
+            self._crash_at(point, hit, coming, [scenario] * at_once)
         print(f"{lane}: {len(cases)} crashes in {time.monotonic() - started:.0f} s")
 
     def _crash_at(
-        self, point: str, scenario: Scenario, hit: int, coming: list[Future[None]]
+        self, point: str, hit: int, coming: list[Future[None]], courses: Sequence[Scenario]
     ) -> None:
         """Bring people to the point until a process has died there."""
         self.points.arm(point, hit)
         deadline = time.monotonic() + REACHED_SECONDS_MAX
         while not self.points.was_hit(point):
             assert time.monotonic() < deadline, (
-                f"nobody came to {point} {hit} times: {scenario.__name__} in "
+                f"nobody came to {point} {hit} times: {courses[0].__name__} in "
                 "tests/system/crashes.py does not lead there"
             )
             if all(course.done() for course in coming):
                 for course in coming:
                     course.result()
-                coming[:] = [self._send(scenario) for _ in range(AT_ONCE)]
+                coming[:] = [self._send(course) for course in courses]
             time.sleep(0.02)
         self.crashes[point] += 1
         self.last_crash = time.monotonic()
@@ -156,7 +158,10 @@ def crashes_everywhere(
     and the stock are where they belong."""
     draw = seeded(f"crashes on {database}")
     with private_system(
-        database, backoff_seconds_max=RESTART_AT_ONCE_SECONDS, FAILPOINTS=str(folder)
+        database,
+        backoff_seconds_max=RESTART_AT_ONCE_SECONDS,
+        FAILPOINTS=str(folder),
+        LATE_PAYMENT="rereserve",
     ) as stack:
         crashes = Crashes(stack, Failpoints(folder), draw)
         started = time.monotonic()
@@ -183,7 +188,7 @@ def crashes_everywhere(
 
 def test_no_crash_tears_an_order_and_every_event_is_applied_once(tmp_path: Path) -> None:
     loops = LOOP_HITS * 4 if FULL else LOOP_HITS
-    hits = {"requests": HITS, "loops": loops, TORN: HITS}
+    hits = dict.fromkeys(SCENARIOS, HITS) | {"loops": loops}
     with crashes_everywhere("sqlite", tmp_path, hits) as crashes:
         print(dict(EventBooks(crashes.stack).require_exactly_once()))
 
@@ -194,7 +199,7 @@ def test_no_crash_tears_an_order_and_every_event_is_applied_once(tmp_path: Path)
 def test_no_crash_tears_an_order_on_mariadb(tmp_path: Path) -> None:
     once = HITS[:1]
     # What takes half a minute is proven above, where little else is different.
-    sample = {"requests": once, "loops": once, TORN: ()}
+    sample = dict.fromkeys(SCENARIOS, once) | {TORN: ()}
     hits = dict.fromkeys(SCENARIOS, HITS) if FULL else sample
     with crashes_everywhere("mysql", tmp_path, hits):
         pass

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from deploy.stack.audit import look
 from deploy.stack.control import process_environment
-from deploy.stack.layout import Layout
 from deploy.stack.reconcile import repair
 from deploy.stack.repairs import plan
 from deploy.stack.supervisor import Stack
 from tests.system.client import Client, within
 from tests.system.conftest import private_system, shop_of
 from tests.system.shop import Shop, manage_all
+from tests.system.tables import hex_of, sql
 
 # Events are compared when they are older than 5 s.
 COMPARED_AFTER_SECONDS = 6.0
@@ -38,13 +36,6 @@ def shop(stack: Stack) -> Shop:
     return shop_of(stack)
 
 
-def sql(layout: Layout, service: str, statement: str, *values: Any) -> list[Any]:
-    """Change a service's tables behind its back."""
-    path = layout.db / f"{service}.sqlite3"
-    with closing(sqlite3.connect(path, timeout=20)) as database, database:
-        return database.execute(statement, values).fetchall()
-
-
 def reconcile(shop: Shop, *options: str) -> tuple[int, dict[str, Any]]:
     """Run it on a system in which nothing is in flight."""
     result = manage_all(shop.layout, "reconcile", "--json", "--wait", "0", *options)
@@ -59,10 +50,6 @@ def cancelled_after_a_decline(shop: Shop, ticket: int) -> tuple[str, str]:
     payment = buyer.pay(order, "sandbox_decline").require(200)["payment"]["id"]
     buyer.cancel(order).require(200)
     return order, payment
-
-
-def hex_of(text: str) -> str:
-    return uuid.UUID(text).hex
 
 
 LONG_AGO = "2020-01-01 00:00:00"
@@ -94,7 +81,7 @@ def test_several_things_are_broken_and_reconcile_mends_them(shop: Shop) -> None:
     sql(
         layout,
         "order",
-        'UPDATE "order" SET settled_at = NULL, due_at = ?, updated_at = ? WHERE id = ?',
+        "UPDATE `order` SET settled_at = NULL, due_at = ?, updated_at = ? WHERE id = ?",
         *(IN_LONG, LONG_AGO, hex_of(unsettled)),
     )
     sql(layout, "order", "UPDATE ticket_offer SET price = 1 WHERE ticket_id = ?", ticket)
@@ -178,7 +165,7 @@ def test_what_no_loop_has_finished_is_finished_by_a_repair(stack: Stack, shop: S
     sql(
         layout,
         "order",
-        'UPDATE "order" SET updated_at = ?, ' + late.format("id"),
+        "UPDATE `order` SET updated_at = ?, " + late.format("id"),
         *(LONG_AGO, LONG_AGO, hex_of(overdue)),
     )
 
