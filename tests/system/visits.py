@@ -17,8 +17,8 @@ from tests.system.client import Client, Reply, insist, new_key, within
 from tests.system.shop import Shop
 from tests.system.storm import Acknowledged
 
-# Each death may cost a payment its idempotency lock, 15 s: how long things take is measured when the
-# faults have stopped.
+# Each death may cost a payment its idempotency lock, 15 s: how long things take is measured when
+# the faults have stopped.
 CALL_SECONDS_MAX = 150.0
 # Sweepers die all the time here: what they have to do in time counts when the faults have stopped.
 SWEPT_SECONDS_MAX = 180.0
