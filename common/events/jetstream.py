@@ -55,6 +55,7 @@ class JetStream:
         self._servers, self._replicas = _parsed(url)
         self._patience = patience_seconds
         self._client: Client | None = None
+        self._connecting = asyncio.Lock()
         self._streams: set[str] = set()
         self._subscriptions: dict[tuple[str, str], JetStreamContext.PullSubscription] = {}
         self._fetching: dict[tuple[str, str], asyncio.Task[list[Msg]]] = {}
@@ -237,19 +238,25 @@ class JetStream:
         self._streams.add(stream)
 
     async def _context(self) -> JetStreamContext:
-        if self._client is None or self._client.is_closed:
-            connecting = nats.connect(
-                self._servers,
-                name="flash-sale",
-                connect_timeout=1,
-                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,
-                max_reconnect_attempts=-1,
-                error_cb=_note,
-            )
-            self._client = await asyncio.wait_for(connecting, self._patience)
-            self._streams.clear()
-            self._subscriptions.clear()
-        return self._client.jetstream(timeout=self._patience)
+        # Tasks of several streams come here at once, and what one subscribes must not be forgotten
+        # by the next.
+        async with self._connecting:
+            if self._client is None or self._client.is_closed:
+                self._client = await self._connect()
+                self._streams.clear()
+                self._subscriptions.clear()
+            return self._client.jetstream(timeout=self._patience)
+
+    async def _connect(self) -> Client:
+        connecting = nats.connect(
+            self._servers,
+            name="flash-sale",
+            connect_timeout=1,
+            reconnect_time_wait=RECONNECT_PAUSE_SECONDS,
+            max_reconnect_attempts=-1,
+            error_cb=_note,
+        )
+        return await asyncio.wait_for(connecting, self._patience)
 
     async def _close(self) -> None:
         for task in self._fetching.values():
