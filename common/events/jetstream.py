@@ -9,7 +9,9 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
+from math import inf
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -53,6 +55,7 @@ class JetStream:
         self._servers, self._replicas = _parsed(url)
         self._patience = patience_seconds
         self._client: Client | None = None
+        self._connecting = asyncio.Lock()
         self._streams: set[str] = set()
         self._subscriptions: dict[tuple[str, str], JetStreamContext.PullSubscription] = {}
         self._fetching: dict[tuple[str, str], asyncio.Task[list[Msg]]] = {}
@@ -64,6 +67,9 @@ class JetStream:
 
     def holds(self, stream: str, positions: Iterable[str]) -> bool:
         return _run(self._holds(stream, {position for position in positions if position}))
+
+    def subscribe(self, stream: str, group: str) -> None:
+        _run(self._subscribe(stream, group))
 
     def receive(
         self, streams: Sequence[str], group: str, consumer: str, count: int
@@ -168,22 +174,31 @@ class JetStream:
         known = self._subscriptions.get((stream, group))
         if known is not None:
             return known
-        context = await self._context()
-        await self._ensure(context, stream)
-        await context.add_consumer(
-            _name(stream),
-            api.ConsumerConfig(
-                durable_name=group,
-                ack_policy=api.AckPolicy.EXPLICIT,
-                ack_wait=transport.ABANDONED_AFTER_MS / 1000,
-                max_ack_pending=UNACKNOWLEDGED_MAX,
-                deliver_policy=api.DeliverPolicy.ALL,
-            ),
-            timeout=self._patience,
-        )
+        context = await self._subscribe(stream, group)
         subscription = await context.pull_subscribe_bind(group, stream=_name(stream))
         self._subscriptions[stream, group] = subscription
         return subscription
+
+    async def _subscribe(self, stream: str, group: str) -> JetStreamContext:
+        context = await self._context()
+        await self._ensure(context, stream)
+        try:
+            await context.add_consumer(
+                _name(stream),
+                api.ConsumerConfig(
+                    durable_name=group,
+                    ack_policy=api.AckPolicy.EXPLICIT,
+                    ack_wait=transport.ABANDONED_AFTER_MS / 1000,
+                    max_ack_pending=UNACKNOWLEDGED_MAX,
+                    deliver_policy=api.DeliverPolicy.ALL,
+                ),
+                timeout=self._patience,
+            )
+        except NotFoundError:
+            # The stream, deleted by somebody: the next one makes it anew.
+            self._streams.discard(stream)
+            raise
+        return context
 
     async def _state(self, stream: str) -> StreamState:
         context = await self._context()
@@ -195,7 +210,9 @@ class JetStream:
         return StreamState(
             info.state.messages,
             {
-                str(one.name): Backlog(one.num_pending, int(one.num_ack_pending or 0))
+                str(one.name): Backlog(
+                    one.num_pending, int(one.num_ack_pending or 0), _idle_seconds(one)
+                )
                 for one in consumers
             },
         )
@@ -221,19 +238,25 @@ class JetStream:
         self._streams.add(stream)
 
     async def _context(self) -> JetStreamContext:
-        if self._client is None or self._client.is_closed:
-            connecting = nats.connect(
-                self._servers,
-                name="flash-sale",
-                connect_timeout=1,
-                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,
-                max_reconnect_attempts=-1,
-                error_cb=_note,
-            )
-            self._client = await asyncio.wait_for(connecting, self._patience)
-            self._streams.clear()
-            self._subscriptions.clear()
-        return self._client.jetstream(timeout=self._patience)
+        # Tasks of several streams come here at once, and what one subscribes must not be forgotten
+        # by the next.
+        async with self._connecting:
+            if self._client is None or self._client.is_closed:
+                self._client = await self._connect()
+                self._streams.clear()
+                self._subscriptions.clear()
+            return self._client.jetstream(timeout=self._patience)
+
+    async def _connect(self) -> Client:
+        connecting = nats.connect(
+            self._servers,
+            name="flash-sale",
+            connect_timeout=1,
+            reconnect_time_wait=RECONNECT_PAUSE_SECONDS,
+            max_reconnect_attempts=-1,
+            error_cb=_note,
+        )
+        return await asyncio.wait_for(connecting, self._patience)
 
     async def _close(self) -> None:
         for task in self._fetching.values():
@@ -274,6 +297,19 @@ def _rounds(events: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         queues[event.get("subject")].append(event)
     for number in range(max(map(len, queues.values()), default=0)):
         yield [queue[number] for queue in queues.values() if number < len(queue)]
+
+
+def _idle_seconds(group: api.ConsumerInfo) -> float:
+    if group.num_waiting:
+        return 0.0
+    moments = [
+        one.last_active for one in (group.delivered, group.ack_floor) if one and one.last_active
+    ]
+    # The group's leader forgets these when it ends.
+    if not moments:
+        return inf
+    # Written by the server, whose clock may be ahead.
+    return max(0.0, (datetime.now(UTC) - max(moments)).total_seconds())
 
 
 def _event(message: Msg) -> dict[str, Any]:

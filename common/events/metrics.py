@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 from prometheus_client import Metric
 
+from common.events.headroom import in_the_way
 from common.events.leases import holders
 from common.events.models import PARTITIONS, InboxEvent, OutboxEvent
 from common.events.parked import parked_events
@@ -105,6 +106,17 @@ def _of_transport() -> Iterator[Metric]:
         "Entries that a consumer group has received and not acknowledged.",
         labels,
         (([stream, name], left.pending) for name, left in state.groups.items()),
+    )
+    try:
+        slow = in_the_way(stream, state)
+    except DatabaseError as error:
+        log.warning("scraped without the subscribers", error=str(error))
+        return
+    yield gauges(
+        "relay_waiting",
+        "Whether the relay waits until a consumer group has less left.",
+        labels,
+        (([stream, name], int(name in slow)) for name in state.groups),
     )
 
 

@@ -90,3 +90,20 @@ class Bookmark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stream} up to {self.position or 'nothing'}"
+
+
+class Subscriber(models.Model):
+    """A consumer group of a stream, and when it was last alive; see common.events.subscribers."""
+
+    stream = models.CharField(max_length=64)
+    name = models.CharField(max_length=64)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "outbox_subscriber"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["stream", "name"], name="outbox_subscriber_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.stream}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any, cast
 
 import redis
@@ -83,6 +84,9 @@ class RedisStreams:
             pipeline.xrange(stream, entry_id, entry_id)
         return all(pipeline.execute())
 
+    def subscribe(self, stream: str, group: str) -> None:
+        self._create_group(stream, group, make_stream=True)
+
     def receive(
         self, streams: Sequence[str], group: str, consumer: str, count: int
     ) -> list[Message]:
@@ -116,14 +120,16 @@ class RedisStreams:
         return gone
 
     def state(self, stream: str) -> StreamState:
-        length = self._redis.xlen(stream)
+        length, groups = 0, {}
         try:
-            rows = self._redis.xinfo_groups(stream)
+            about = self._redis.xinfo_stream(stream)
+            length = int(about["length"])
+            for row in self._redis.xinfo_groups(stream):
+                groups[str(row["name"])] = self._backlog(stream, row, about)
         except ResponseError as error:
+            # Nothing was sent yet, or somebody deletes it (or a group) at this moment.
             if not _is_missing(error):
                 raise
-            rows = []
-        groups = {str(row["name"]): Backlog(row.get("lag"), int(row["pending"])) for row in rows}
         return StreamState(length, groups)
 
     def close(self) -> None:
@@ -161,15 +167,30 @@ class RedisStreams:
         present = []
         for stream in streams:
             try:
-                self._redis.xgroup_create(stream, group, id="0", mkstream=False)
+                self._create_group(stream, group, make_stream=False)
             except ResponseError as error:
-                if _is_missing(error):
-                    continue
-                # BUSYGROUP: it was there, or another consumer was faster.
-                if "BUSYGROUP" not in str(error):
+                if not _is_missing(error):
                     raise
-            present.append(stream)
+            else:
+                present.append(stream)
         return present
+
+    def _create_group(self, stream: str, group: str, *, make_stream: bool) -> None:
+        try:
+            self._redis.xgroup_create(stream, group, id="0", mkstream=make_stream)
+        except ResponseError as error:
+            # It was there, or somebody else was faster.
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _backlog(self, stream: str, group: dict[str, Any], about: dict[str, Any]) -> Backlog:
+        lag = group.get("lag")
+        # Redis before 7 never tells a lag, but where it is nothing.
+        if group["last-delivered-id"] == about["last-generated-id"]:
+            lag = 0
+        consumers = self._redis.xinfo_consumers(stream, str(group["name"]))
+        idle_ms = min((float(one["idle"]) for one in consumers), default=inf)
+        return Backlog(lag, int(group["pending"]), idle_ms / 1000)
 
 
 def _is_missing(error: ResponseError) -> bool:

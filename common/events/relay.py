@@ -12,9 +12,11 @@ from django.db.models import F
 from django.utils import timezone
 
 from common.events.bookmark import NOTHING, bookmark_of, forget_loss, move_bookmark
+from common.events.headroom import Headroom
 from common.events.leases import Shares
 from common.events.models import PARTITIONS, OutboxEvent
 from common.events.outbox import purge
+from common.events.subscribers import awaited
 from common.events.transport import StreamLost, Transport, connect, stream_name
 from common.failpoints import failpoint
 from common.loops import Loop
@@ -46,6 +48,7 @@ class Relay:
     def __init__(self, transport: Transport | None = None, holder: str = HOLDER) -> None:
         self._transport = transport
         self._shares = Shares(JOB, PARTITIONS, holder, LEASE_SECONDS)
+        self._headroom = Headroom()
         self._turn = 0
         self._checked_at = self._purged_at = float("-inf")
         # What the bookmark was when a loss was noticed, and up to which event it is made good.
@@ -53,7 +56,7 @@ class Relay:
 
     def step(self) -> int:
         """Publish one batch; return its size. An idle step costs one read, and now and then a
-        look at the leases and the stream."""
+        look at the leases, the stream and its consumers."""
         partitions = self._shares.held()
         if not partitions:
             return 0
@@ -61,7 +64,8 @@ class Relay:
             self._lost = NOTHING
         elif again := self._look_after_stream():
             return again
-        events = self._pick(partitions)
+        room = self._headroom.left(self._pipe(), stream_name(settings.SERVICE))
+        events = self._pick(partitions, min(BATCH_SIZE, room)) if room > 0 else []
         if not events:
             return 0
         failpoint("relay.picked")
@@ -71,7 +75,7 @@ class Relay:
         """Hand the partitions to the others at once."""
         self._shares.leave()
 
-    def _pick(self, partitions: tuple[int, ...]) -> list[OutboxEvent]:
+    def _pick(self, partitions: tuple[int, ...], count: int = BATCH_SIZE) -> list[OutboxEvent]:
         """Return the oldest events of the partitions; each comes first in its turn."""
         waiting = OutboxEvent.objects.filter(published_at=None)
         if not waiting.filter(partition__in=partitions).exists():
@@ -80,7 +84,7 @@ class Relay:
         first = self._turn % len(partitions)
         events: list[OutboxEvent] = []
         for partition in partitions[first:] + partitions[:first]:
-            left = BATCH_SIZE - len(events)
+            left = count - len(events)
             if not left:
                 break
             events += waiting.filter(partition=partition).order_by("seq")[:left]
@@ -90,6 +94,11 @@ class Relay:
         """Send the events and mark them; False when the stream is not what it was."""
         stream = stream_name(settings.SERVICE)
         known = bookmark_of(stream)
+        if known == NOTHING:
+            # A new stream, maybe in a lost one's place, should hold the place of all who read it.
+            for group in sorted(awaited(stream)):
+                self._pipe().subscribe(stream, group)
+        self._headroom.spend(len(events))
         try:
             position = self._pipe().send(stream, [event.payload for event in events], after=known)
         except StreamLost:

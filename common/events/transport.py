@@ -45,8 +45,11 @@ class Message:
 class Backlog:
     """What one consumer group has not dealt with: not yet received, and not acknowledged."""
 
+    # None where the transport does not know.
     lag: int | None
     pending: int
+    # Since when none of its consumers asked for more; infinity where nobody has, or nobody knows.
+    idle_seconds: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Transport(Protocol):
 
     def holds(self, stream: str, positions: Iterable[str]) -> bool:
         """Tell whether the stream holds all of these entries; positions of "" count for nothing."""
+        ...
+
+    def subscribe(self, stream: str, group: str) -> None:
+        """Give the group its place in the stream, from the beginning, unless it has one."""
         ...
 
     def receive(

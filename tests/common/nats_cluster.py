@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+
+import nats
+import nats.errors
+from nats.js import api
+from nats.js.errors import NotFoundError
 
 PROGRAM = Path(sys.executable).with_name("nats-server")
 START_SECONDS_MAX = 30.0
+ELECTION_SECONDS_MAX = 20.0
+REPLICAS = 3
 
 
 class Server:
@@ -87,8 +96,29 @@ class Cluster:
             assert time.monotonic() < deadline, "the NATS cluster does not become ready"
             time.sleep(0.05)
 
+    def wait_writable(self) -> None:
+        """Wait until a stream with a copy on each server can be made and written to: a server says
+        that it is ready before the others have let it have its part in elections."""
+        asyncio.run(asyncio.wait_for(_write_somewhere(self.url), START_SECONDS_MAX))
+
+    def connections_made(self) -> int:
+        """Return how many connections clients have made, closed ones included."""
+        total = 0
+        for server in self.servers:
+            address = f"http://127.0.0.1:{server.monitor}/varz"
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                total += int(json.load(answer)["total_connections"])
+        return total
+
     def leader(self, stream: str) -> Server:
-        """Return the server that leads a stream, by its JetStream name."""
+        """Return the server that leads a stream, by its JetStream name, once one does."""
+        deadline = time.monotonic() + ELECTION_SECONDS_MAX
+        while not (found := self._leader(stream)):
+            assert time.monotonic() < deadline, f"nobody leads {stream}"
+            time.sleep(0.05)
+        return found
+
+    def _leader(self, stream: str) -> Server | None:
         for server in self.servers:
             address = f"http://127.0.0.1:{server.monitor}/jsz?streams=true&acc=$G"
             with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=1) as answer:
@@ -97,7 +127,41 @@ class Cluster:
                     leader = detail.get("cluster", {}).get("leader")
                     if detail["name"] == stream and leader:
                         return next(one for one in self.servers if one.name == leader)
-        raise LookupError(f"nobody leads {stream}")
+        return None
+
+
+async def _write_somewhere(url: str) -> None:
+    name = f"probe{secrets.token_hex(4)}"
+    client = await nats.connect(url.split(","), error_cb=_ignore)
+    try:
+        context = client.jetstream(timeout=1)
+        stream = api.StreamConfig(name=name, subjects=[name], num_replicas=REPLICAS)
+        for work in (
+            lambda: context.add_stream(stream),
+            lambda: context.publish(name, b"", timeout=1),
+            lambda: context.delete_stream(name),
+        ):
+            await _insist(work)
+    finally:
+        await client.close()
+
+
+async def _insist(work: Callable[[], Awaitable[object]]) -> None:
+    """Repeat it until it works; who waits sets the limit."""
+    while True:
+        try:
+            await work()
+        except NotFoundError:
+            # Deleted by a call whose answer was lost.
+            return
+        except (nats.errors.Error, TimeoutError, OSError):
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+async def _ignore(error: Exception) -> None:
+    """Servers come and go here."""
 
 
 @contextlib.contextmanager
@@ -106,6 +170,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     cluster = Cluster(folder)
     try:
         cluster.start()
+        cluster.wait_writable()
         yield cluster
     finally:
         for server in cluster.servers:

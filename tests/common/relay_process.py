@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def main(lease_seconds: float, *, stop: bool) -> None:
 
     def stop_then_send(*arguments: object, **more: object) -> str:
         pipe.send = send  # type: ignore[method-assign]
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: sent to the process, it may reach another one first, and this one goes on.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return send(*arguments, **more)  # type: ignore[arg-type]
 
     if stop:

@@ -7,11 +7,14 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from django.db import connection, connections, transaction
 
 from common import loops
+from common.events import headroom
+from common.events import relay as relay_module
 from common.events import transport as transport_module
 from common.events.inbox import Consumer
 from common.events.jetstream import JetStream
@@ -21,6 +24,7 @@ from common.events.relay import Relay
 from common.loops import Loop, run_loop
 from tests.common.handlers import tallies
 from tests.common.nats_cluster import running_cluster
+from tests.common.patience import insist, received, received_at_once, sent
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -123,13 +127,16 @@ def in_the_stream(cluster):
     """Return every entry's event, as a group that begins now sees them."""
     pipe = JetStream(cluster.url, 5.0)
     try:
-        found = []
-        length = pipe.state(STREAM).length
+        found = {}
+        length = insist(pipe, lambda: pipe.state(STREAM)).length
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(found) < length:
-            for message in pipe.receive([STREAM], "reader", "r", 500):
-                found.append(message.event)
-                pipe.acknowledge(message, "reader")
-        return found
+            assert time.monotonic() < deadline, "the stream cannot be read"
+            for message in received_at_once(pipe, [STREAM], 500, group="reader"):
+                # Not acknowledged in time, it comes once more.
+                found.setdefault(message.message_id, message.event)
+                insist(pipe, partial(pipe.acknowledge, message, "reader"))
+        return [found[number] for number in sorted(found, key=int)]
     finally:
         pipe.close()
 
@@ -177,9 +184,9 @@ def test_a_batch_that_is_sent_twice_is_recognised_by_its_ids(cluster):
         {"id": f"0190b7a0-0000-7000-8000-{number:012d}", "subject": str(number % 3)}
         for number in range(9)
     ]
-    first = pipe.send(STREAM, events)
-    assert pipe.send(STREAM, events) == first
-    assert pipe.state(STREAM).length == 9
+    first = sent(pipe, STREAM, events)
+    assert sent(pipe, STREAM, events) == first
+    assert insist(pipe, lambda: pipe.state(STREAM)).length == 9
     pipe.close()
 
 
@@ -193,6 +200,48 @@ def test_a_stream_that_is_deleted_is_made_anew_and_filled_again(cluster):
     assert tallies() == dict.fromkeys(happened, 1)
 
 
+def test_a_refill_waits_for_who_read_the_stream_before_it_was_lost(cluster, monkeypatch):
+    """The stream is shorter than the refill, and the consumer is away until the relay rests."""
+    monkeypatch.setattr(transport_module, "STREAM_LENGTH_MAX", 320)
+    monkeypatch.setattr(headroom, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(relay_module, "CHECK_INTERVAL_SECONDS", -1)
+    relay_pipe, reader = JetStream(cluster.url, 5.0), JetStream(cluster.url, 5.0)
+    relay = Relay(relay_pipe)
+    found = set()
+
+    def read():
+        while messages := received(reader, STREAM, group="slow", seconds=0.4):
+            found.update(message.event["data"]["number"] for message in messages)
+            for message in messages:
+                insist(reader, partial(reader.acknowledge, message, "slow"))
+
+    def work():
+        # The first step after the loss finds out that the stream has to be made.
+        while insist(relay_pipe, relay.step):
+            pass
+
+    def happen(numbers):
+        with transaction.atomic():
+            publish_all(NewEvent("test", str(n), "test.happened", {"number": n}) for n in numbers)
+
+    for start in range(0, 450, 150):
+        happen(range(start, start + 150))
+        work()
+        read()
+    delete_stream(cluster)
+    found.clear()
+
+    work()
+    assert pending_count(), "it waits for who was there before the loss"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while found != set(range(450)):
+        assert time.monotonic() < deadline, "events are lost"
+        read()
+        work()
+    relay_pipe.close()
+    reader.close()
+
+
 def delete_stream(cluster):
     from common.events.jetstream import _run
 
@@ -201,5 +250,5 @@ def delete_stream(cluster):
     async def delete():
         await (await pipe._context()).delete_stream(NAME)
 
-    _run(delete())
+    insist(pipe, lambda: _run(delete()))
     pipe.close()

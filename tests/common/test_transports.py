@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from math import inf
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,10 +19,10 @@ from common.events.jetstream import JetStream
 from common.events.redis_streams import RedisStreams
 from common.events.transport import StreamLost, connect
 from tests.common.nats_cluster import running_cluster
+from tests.common.patience import GROUP, insist, received, received_at_once, sent
 
 pytestmark = pytest.mark.skipif(connection.vendor == "mysql", reason="the database plays no part")
 ROOT = Path(__file__).resolve().parents[2]
-GROUP = "catalog"
 ABANDONED_AFTER_MS = 300
 # Well-formed positions of entries that never were, of Redis's kind and of NATS's.
 NOWHERE = {
@@ -32,9 +33,9 @@ DEAD = {"redis": "redis://127.0.0.1:1/0", "nats": "nats://127.0.0.1:1"}
 
 
 @pytest.fixture(scope="module")
-def nats_url(tmp_path_factory):
+def nats(tmp_path_factory):
     with running_cluster(tmp_path_factory.mktemp("nats")) as cluster:
-        yield cluster.url
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def kind(request):
 def make(kind, request, settings):
     """Return what makes another transport to the same server, as another process would have."""
     if kind == "nats":
-        settings.EVENT_TRANSPORT = request.getfixturevalue("nats_url")
+        settings.EVENT_TRANSPORT = request.getfixturevalue("nats").url
     made = []
 
     def one():
@@ -83,35 +84,12 @@ def numbers(messages):
     return [message.event["data"] for message in messages]
 
 
-def sent(pipe, stream, events, after="", seconds=10.0):
-    """Send as a relay does, which tries again while nobody leads the stream."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return pipe.send(stream, events, after=after)
-        except pipe.outages:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+def holds(pipe, stream, positions):
+    return insist(pipe, lambda: pipe.holds(stream, positions))
 
 
-def received(pipe, stream, count=100, name="c", seconds=5.0, group=GROUP):
-    """Return what comes until something does."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        messages = received_at_once(pipe, [stream], count, name, group)
-        if messages:
-            return messages
-    return []
-
-
-def received_at_once(pipe, streams, count=10, name="c", group=GROUP):
-    """Look once as a consumer does, which rests while nobody leads the stream."""
-    try:
-        return pipe.receive(streams, group, name, count)
-    except pipe.outages:
-        time.sleep(0.05)
-        return []
+def state_of(pipe, stream):
+    return insist(pipe, lambda: pipe.state(stream))
 
 
 def test_the_setting_decides_what_carries_events(pipe, kind):
@@ -156,7 +134,7 @@ def test_every_group_gets_everything(pipe, stream):
 
 def test_a_message_that_is_not_acknowledged_is_delivered_again_and_counted(make, stream):
     dead, heir = make(), make()
-    dead.send(stream, [event(1), event(2)])
+    sent(dead, stream, [event(1), event(2)])
     one, two = received(dead, stream, name="dead")
     assert dead.deliveries(one, GROUP) == 1
     dead.acknowledge(two, GROUP)
@@ -205,19 +183,19 @@ def test_positions_name_entries_and_sort_in_their_order(pipe, stream):
     positions = [sent(pipe, stream, [event(n), event(n)]) for n in range(12)]
     assert positions == sorted(positions)
     assert max(map(len, positions)) <= 64
-    assert pipe.holds(stream, positions)
-    assert pipe.holds(stream, ["", positions[-1]])
-    assert pipe.holds(f"{stream}x", [""])
+    assert holds(pipe, stream, positions)
+    assert holds(pipe, stream, ["", positions[-1]])
+    assert holds(pipe, f"{stream}x", [""])
 
 
 def test_what_a_stream_never_held_it_does_not_hold(pipe, stream):
     position = sent(pipe, stream, [event(1)])
     elsewhere = sent(pipe, f"{stream}x", [event(n) for n in range(3)])
-    assert not pipe.holds(stream, [elsewhere])
-    assert not pipe.holds(stream, [position, elsewhere])
+    assert not holds(pipe, stream, [elsewhere])
+    assert not holds(pipe, stream, [position, elsewhere])
     for lost in (*NOWHERE.values(), "?"):
-        assert not pipe.holds(stream, [lost])
-    assert not pipe.holds(f"{stream}y", [position]), "of a stream that is not there"
+        assert not holds(pipe, stream, [lost])
+    assert not holds(pipe, f"{stream}y", [position]), "of a stream that is not there"
 
 
 def test_nothing_counts_as_sent_after_what_is_lost(pipe, stream):
@@ -233,15 +211,48 @@ def test_nothing_counts_as_sent_after_what_is_lost(pipe, stream):
 
 
 def test_a_stream_tells_how_long_it_is_and_what_its_groups_have_left(pipe, stream):
-    assert pipe.state(stream).length == 0
+    assert state_of(pipe, stream).length == 0
     sent(pipe, stream, [event(n) for n in range(5)])
     first, *_ = received(pipe, stream, count=2)
     pipe.acknowledge(first, GROUP)
     deadline = time.monotonic() + 5
-    while pipe.state(stream).groups[GROUP].pending != 1:
+    while (state := state_of(pipe, stream)).groups[GROUP].pending != 1:
         assert time.monotonic() < deadline
-    state = pipe.state(stream)
     assert (state.length, state.groups[GROUP].lag) == (5, 3)
+
+
+def test_a_group_has_its_place_before_anybody_reads(pipe, stream):
+    """Also in a stream that nothing was sent to yet; a second time changes nothing."""
+    insist(pipe, lambda: pipe.subscribe(stream, GROUP))
+    assert state_of(pipe, stream).groups[GROUP].lag == 0
+    sent(pipe, stream, [event(n) for n in range(3)])
+    insist(pipe, lambda: pipe.subscribe(stream, GROUP))
+    assert state_of(pipe, stream).groups[GROUP].lag == 3
+    first, *_ = received(pipe, stream, count=1)
+    pipe.acknowledge(first, GROUP)
+    insist(pipe, lambda: pipe.subscribe(stream, GROUP))
+    assert numbers(received(pipe, stream)) == [1, 2]
+
+
+def test_a_stream_tells_which_groups_are_alive(pipe, stream):
+    sent(pipe, stream, [event(1)])
+    insist(pipe, lambda: pipe.subscribe(stream, "nobody"))
+    assert received(pipe, stream)
+    groups = state_of(pipe, stream).groups
+    assert groups["nobody"].idle_seconds == inf
+    assert 0 <= groups[GROUP].idle_seconds < 5
+    received_at_once(pipe, [stream])
+    time.sleep(1)
+    assert 1 <= state_of(pipe, stream).groups[GROUP].idle_seconds < 6
+
+
+@pytest.mark.parametrize("kind", ["nats"], indirect=True)
+def test_one_connection_serves_all_streams(make, stream, nats):
+    before = nats.connections_made()
+    pipe = make()
+    for _ in range(3):
+        received_at_once(pipe, [f"{stream}{number}" for number in range(3)])
+    assert nats.connections_made() == before + 1
 
 
 def test_tidying_loses_nothing(pipe, stream):
