@@ -156,7 +156,7 @@ def _commit(order: Order) -> None:
     lost = [entry.reservation_id for entry in refused if entry.code in LOST_CODES]
     if not lost:
         log.error("commit refused", order_id=str(order.pk), answers=[e.error for e in refused])
-        raise Unavailable("inventory_unavailable", "The inventory service refused the commit.")
+        raise Unavailable("commit_refused", "The inventory service refused the commit.")
     log.warning("paid too late", order_id=str(order.pk), lost=lost)
     if _renew(order, [items[one] for one in lost]):
         failpoint("order.commit.renewed")

@@ -12,7 +12,7 @@ import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from common.errors import Unavailable
+from common.errors import Problem, Unavailable
 from common.failpoints import failpoint
 from common.loops import Loop
 from common.transactions import in_transaction
@@ -26,7 +26,12 @@ Row = TypeVar("Row", Order, Payment)
 BATCH_SIZE = 50
 # Who fails comes up again after this long, behind those that wait already.
 RETRY_AFTER = timedelta(seconds=3)
+# No row is begun after this long, so that who hangs at every row holds nobody else up for long.
+ROUND_SECONDS_MAX = 5.0
 ORPHANS_INTERVAL_SECONDS = 5.0
+# Who is away for one row is away for the others. All else is the trouble of that row alone: a
+# provider may refuse one payment and take the next.
+_STOPS_THE_ROUND = "inventory_unavailable"
 
 
 class Sweeper:
@@ -60,16 +65,19 @@ def sweep_payments() -> int:
 
 def _sweep(due: QuerySet[Row], finish: Callable[[Row], object]) -> int:
     done = 0
+    ends_at = time.monotonic() + ROUND_SECONDS_MAX
     for row in due[:BATCH_SIZE]:
+        if time.monotonic() > ends_at:
+            break
         if not _claim(row):
             continue
         failpoint("order.sweep.claimed")
         try:
             finish(row)
-        except Unavailable as error:
-            # Whoever is away for this one is away for the others; they keep their place.
+        except Problem as error:
             log.warning("sweeper waits", row=str(row), reason=str(error))
-            break
+            if error.code == _STOPS_THE_ROUND:
+                break
         except Exception:
             # One bad row must not keep the others from being finished.
             log.exception("sweeper failed", row=str(row))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
-from services.order import saga
+from common.ids import uuid7
+from services.order import saga, sweeping
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import registry, stripe
 from services.order.providers.stripe import StripeProvider
@@ -261,6 +264,60 @@ def test_an_interrupted_charge_of_an_order_that_is_over_closes_its_page(
 
     assert api.sessions["cs_test_0"]["status"] == "expired"
     assert Payment.objects.get().status == "DECLINED"
+
+
+def test_a_payment_that_stripe_never_heard_of_ends_when_its_order_is_over_for_long(
+    ann, api, order_id
+):
+    api.fail(503, type="api_error")
+    assert ann.pay(order_id).status == 503
+    Payment.objects.update(created_at=timezone.now() - timedelta(minutes=11))
+    ann.cancel(order_id)
+
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get().status == "DECLINED"
+    assert api.sessions == {}
+    assert violations() == []
+
+
+def test_the_trouble_of_one_payment_delays_no_refund_of_another(ann, bob, api, on_sale):
+    ticket = on_sale(5)
+    troubled, refunded = (buyer.place({ticket: 1}).body["id"] for buyer in (ann, bob))
+    for buyer, order_id in ((ann, troubled), (bob, refunded)):
+        buyer.pay(order_id)
+        api.pay(Payment.objects.get(order_id=order_id).provider_reference)
+    past = timezone.now() - timedelta(seconds=2)
+    Payment.objects.update(status="REFUND_DUE", due_at=past)
+    Payment.objects.filter(order_id=troubled).update(due_at=past - timedelta(seconds=1))
+    api.fail(500, type="api_error")
+
+    assert sweep_payments() == 2
+
+    assert Payment.objects.get(order_id=troubled).status == "REFUND_DUE", "it is tried again"
+    assert Payment.objects.get(order_id=refunded).status == "REFUNDED"
+
+
+def test_a_stripe_that_hangs_holds_a_round_up_for_a_bounded_time(
+    ann, api, order_id, payment, monkeypatch
+):
+    monkeypatch.setattr(stripe, "READ_TIMEOUT_SECONDS", 0.2)
+    impatient = {"stripe": StripeProvider(api.url)}
+    monkeypatch.setattr(registry, "_providers", lambda: impatient)
+    monkeypatch.setattr(sweeping, "ROUND_SECONDS_MAX", 0.5)
+    api.hang(0.5)
+    Payment.objects.update(status="REFUND_DUE")
+    for _ in range(9):
+        payment.pk, payment.status = uuid7(), "REFUND_DUE"
+        payment.save(force_insert=True)
+    Payment.objects.update(due_at=timezone.now())
+
+    started = time.monotonic()
+    tried = sweep_payments()
+
+    assert 1 <= tried < 10
+    assert time.monotonic() - started < 2.0
 
 
 @pytest.mark.parametrize("late_payment", ["refund", "rereserve"])

@@ -70,6 +70,11 @@ class StripeProvider:
     def refund(self, payment: Payment) -> None:
         try:
             reference = payment.provider_reference or self._session(payment).id
+        except stripe.InvalidRequestError as error:
+            # Refused, as its time is over: so the lost call of the charge has never made one.
+            log.info("no page was made", payment_id=str(payment.pk), reason=str(error))
+            return
+        try:
             session = _ask(lambda: self._client.v1.checkout.sessions.retrieve(reference))
             if session.payment_status == "paid":
                 self._give_back(payment, str(session.payment_intent))
