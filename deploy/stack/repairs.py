@@ -89,6 +89,10 @@ ADVICE: Mapping[str, str] = {
         "A provider tells of money for a payment that is not known here: usually the database was "
         "restored from a backup. Find the buyer at the provider, and refund there."
     ),
+    "payment_unasked": (
+        "Look at the provider whether it was paid (Stripe: its reference is the Checkout Session). "
+        "Paid: send the provider's webhook again, which books it and gives it back."
+    ),
     "paid_unbooked": "Money is captured and its order is not PAID: compare with the provider.",
     "money_differs": "The sum of the other I9 findings, or of payments in a wrong currency.",
     "payment_wrong": _RESTORED,

@@ -20,6 +20,7 @@ from common.events.audit import Window, event_facts, nothing_parked, window_at
 from services.order import history_audit, key_audit, notices
 from services.order.models import Order, OrderItem, Payment, TicketOffer
 from services.order.offers import offer_document
+from services.order.providers.registry import page_lifetime
 from services.order.states import OrderStatus, PaymentStatus
 
 # I10: whatever was interrupted is finished by then.
@@ -45,6 +46,7 @@ def audit(window: Window | None = None) -> dict[str, Any]:
             check("I8", "a definite refusal has taken no money", _refusals()),
             check("I9", "a paid order has exactly its total captured, others nothing", _money()),
             check("I9", "no provider's notice waits for its payment over 30 s", _unbooked()),
+            check("I9", "no payment of an order that is over is left unasked for", _unasked()),
             check("I10", "no order waits for its settling longer than 30 s", _unsettled()),
             check("I10", "no refund is due for longer than 30 s", _refunds()),
             nothing_parked(),
@@ -106,6 +108,18 @@ def _unbooked() -> Iterable[Violation]:
             f"notice {notice.provider} {notice.notice_id}: {notice.amount} {notice.currency} "
             f"{notice.outcome} for payment {notice.payment_id}, which is not booked",
         )
+
+
+def _unasked() -> Iterable[Violation]:
+    """Find pages that may have taken money of which no webhook told, and no sweeper asks."""
+    now = timezone.now()
+    unasked = Payment.objects.filter(status=PaymentStatus.CREATED, due_at=None)
+    over = unasked.exclude(order__status=OrderStatus.AWAITING_PAYMENT)
+    for pk, name, created_at in over.values_list("pk", "provider", "created_at").iterator():
+        lifetime = page_lifetime(name)
+        if lifetime is not None and created_at < now - lifetime:
+            text = "is open though its order and its page are over: was it paid?"
+            yield _payment("payment_unasked", pk, text)
 
 
 def _unsettled() -> Iterable[Violation]:

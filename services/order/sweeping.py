@@ -87,10 +87,10 @@ def _sweep(due: QuerySet[Row], finish: Callable[[Row], object]) -> int:
 
 def _claim(row: Order | Payment) -> bool:
     """Take a row for this sweeper by moving its time on; another one finds it moved."""
-    due_at = row.due_at
-    assert due_at is not None, "found by its due_at"
-    unclaimed = type(row).objects.filter(pk=row.pk, due_at=due_at)
-    return bool(in_transaction(lambda: unclaimed.update(due_at=timezone.now() + RETRY_AFTER)))
+    found_at, row.due_at = row.due_at, timezone.now() + RETRY_AFTER
+    assert found_at is not None, "found by its due_at"
+    unclaimed = type(row).objects.filter(pk=row.pk, due_at=found_at)
+    return bool(in_transaction(lambda: unclaimed.update(due_at=row.due_at)))
 
 
 def _unless_unavailable(work: Callable[[], int]) -> int:

@@ -341,26 +341,85 @@ def test_the_page_of_an_order_that_is_over_is_closed_unless_late_money_is_welcom
         sweep_payments()
 
     welcome = (end, late_payment) == ("expire", "rereserve")
-    assert session["status"] == ("open" if welcome else "expired")
-    assert Payment.objects.get().due_at is None
-    assert Payment.objects.get().status == "CREATED", "a webhook says what became of it"
+    payment = Payment.objects.get()
+    if welcome:
+        assert (session["status"], payment.status) == ("open", "CREATED")
+        assert payment.due_at == payment.created_at + StripeProvider.page_lifetime
+    else:
+        assert (session["status"], payment.status) == ("expired", "DECLINED")
+        assert payment.due_at is None
     deliver(event(session, EXPIRED))
     assert Payment.objects.get().status == "DECLINED"
+    assert violations() == []
 
 
-def test_a_page_that_was_paid_before_it_could_be_closed_is_left_to_its_webhook(
-    ann, api, order_id, session
-):
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+def test_money_is_given_back_although_its_webhook_never_comes(ann, api, order_id, session, end):
     api.pay(session["id"])
-    ann.cancel(order_id)
+    if end == "cancel":
+        ann.cancel(order_id)
+    else:
+        make_overdue(order_id)
+        sweep_orders()
+
     make_due()
     sweep_payments()
-    assert Payment.objects.get().status == "CREATED"
-
-    deliver(event(session, COMPLETED))
 
     assert Payment.objects.get().status == "REFUNDED"
     assert len(api.refunds) == 1
+    assert ann.order(order_id).body["late_payment"] == "refunded"
+    assert violations() == []
+    assert deliver(event(session, COMPLETED)).status_code == 200
+    assert len(api.refunds) == 1, "and a late webhook changes nothing"
+
+
+def test_welcome_late_money_is_found_without_a_webhook_when_its_page_is_over(
+    ann, api, order_id, session, settings
+):
+    settings.LATE_PAYMENT = "rereserve"
+    make_overdue(order_id)
+    sweep_orders()
+    api.pay(session["id"])
+    Payment.objects.update(created_at=timezone.now() - StripeProvider.page_lifetime)
+
+    make_due()
+    sweep_payments()
+
+    assert (Order.objects.get().status, Payment.objects.get().status) == ("CONFIRMED", "CAPTURED")
+    assert violations() == []
+
+
+def test_money_that_is_on_its_way_when_the_order_is_over_is_asked_for_until_it_is_known(
+    ann, api, order_id, session
+):
+    session |= {"status": "complete", "payment_status": "unpaid"}
+    ann.cancel(order_id)
+    for _ in range(2):
+        make_due()
+        sweep_payments()
+        payment = Payment.objects.get()
+        assert payment.status == "CREATED"
+        assert payment.due_at > timezone.now() + timedelta(minutes=59)
+
+    api.pay(session["id"])
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get().status == "REFUNDED"
+
+
+def test_a_payment_of_an_order_that_is_over_and_that_nobody_asks_about_shows_in_the_audit(
+    ann, order_id, session, payment
+):
+    ann.cancel(order_id)
+    old = timezone.now() - StripeProvider.page_lifetime
+    Payment.objects.update(due_at=None, created_at=old + timedelta(minutes=1))
+    assert violations() == []
+
+    Payment.objects.update(created_at=old - timedelta(minutes=1))
+
+    [violation] = violations()
+    assert str(payment.pk) in violation
 
 
 def test_a_page_that_was_paid_while_it_was_closed_is_looked_at_again(api, payment, session):
