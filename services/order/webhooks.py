@@ -20,6 +20,8 @@ from services.order.providers.registry import provider
 log = structlog.get_logger(__name__)
 
 KEPT_BATCH_SIZE = 50
+# Those that fail stay where they are: so many of them may stand before the next one.
+KEPT_LOOKED_AT_MAX = 500
 
 
 def receive(*, provider_name: str, headers: Mapping[str, str], body: bytes) -> None:
@@ -40,27 +42,22 @@ def receive(*, provider_name: str, headers: Mapping[str, str], body: bytes) -> N
 def book_kept(payment_id: UUID | None = None) -> int:
     """Book the kept notices whose payment is known by now; return how many were dealt with.
 
-    Raises Unavailable when inventory does not answer; what is left is booked another time.
+    Raises Unavailable when inventory does not answer; what is left is booked another time, and so
+    is one that fails.
     """
     done = 0
-    for row in notices.kept(payment_id)[:KEPT_BATCH_SIZE]:
-        notice = Notice(
-            notice_id=row.notice_id,
-            payment_id=row.payment_id,
-            outcome=Outcome(row.outcome),
-            amount=row.amount,
-            currency=row.currency,
-            reference=row.reference,
-        )
-        payment = Payment.objects.get(pk=row.payment_id)
+    for row in notices.kept(payment_id)[:KEPT_LOOKED_AT_MAX]:
         try:
-            _require_amount(notice, payment)
-        except Problem as refusal:
-            log.error("kept webhook refused", provider=row.provider, reason=str(refusal))
-            _drop(row, refusal)
-        else:
-            _book(notice, payment, partial(notices.mark_booked, row))
+            _book_kept(row)
+        except Unavailable:
+            raise
+        except Exception:
+            # One bad notice must not keep the others from being booked.
+            log.exception("kept webhook not booked", notice=str(row))
+            continue
         done += 1
+        if done == KEPT_BATCH_SIZE:
+            break
     return done
 
 
@@ -70,6 +67,25 @@ def book_kept_if_possible(payment_id: UUID) -> None:
         book_kept(payment_id)
     except Unavailable as error:
         log.warning("left to the sweeper", payment_id=str(payment_id), reason=str(error))
+
+
+def _book_kept(row: WebhookNotice) -> None:
+    notice = Notice(
+        notice_id=row.notice_id,
+        payment_id=row.payment_id,
+        outcome=Outcome(row.outcome),
+        amount=row.amount,
+        currency=row.currency,
+        reference=row.reference,
+    )
+    payment = Payment.objects.get(pk=row.payment_id)
+    try:
+        _require_amount(notice, payment)
+    except Problem as refusal:
+        log.error("kept webhook refused", provider=row.provider, reason=str(refusal))
+        _drop(row, refusal)
+    else:
+        _book(notice, payment, partial(notices.mark_booked, row))
 
 
 def _take(provider_name: str, notice: Notice) -> None:

@@ -12,7 +12,7 @@ import urllib3
 from django.utils import timezone
 
 from common.ids import derived_uuid
-from services.order import notices, webhooks
+from services.order import booking, notices, orphans, sweeping, webhooks
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import sandbox
 from services.order.providers.base import Notice, Outcome
@@ -307,6 +307,62 @@ def test_the_sweeper_books_what_a_crash_has_left_kept(transactional_db, ann, ord
     assert webhooks.book_kept() == 0
     assert Payment.objects.get().status == "CAPTURED"
     assert order_events().count("order.paid") == 1
+
+
+def test_a_kept_notice_that_cannot_be_booked_keeps_no_other_from_it(
+    transactional_db, ann, bob, on_sale, monkeypatch, caplog
+):
+    ticket = on_sale(5)
+    bad, good = (
+        Payment.objects.get(
+            pk=buyer.pay(buyer.place({ticket: 1}).body["id"], "sandbox_later").body["payment"]["id"]
+        )
+        for buyer in (ann, bob)
+    )
+    for payment in (bad, good):
+        notices.keep("sandbox", Notice(str(payment.pk), payment.pk, "captured", 2500, "EUR", "r"))
+    book = booking.book
+
+    def fails_for_one(payment, *args):
+        if payment.pk == bad.pk:
+            raise RuntimeError("a bug")
+        return book(payment, *args)
+
+    monkeypatch.setattr(booking, "book", fails_for_one)
+
+    assert webhooks.book_kept() == 1
+
+    assert Payment.objects.get(pk=good.pk).status == "CAPTURED"
+    assert Payment.objects.get(pk=bad.pk).status == "CREATED"
+    assert "kept webhook not booked" in caplog.text
+
+
+PARTS = {
+    "orders": (sweeping, "sweep_orders"),
+    "payments": (sweeping, "sweep_payments"),
+    "notices": (webhooks, "book_kept"),
+    "orphans": (orphans.OrphanSearch, "step"),
+}
+
+
+@pytest.mark.parametrize("bad", PARTS)
+def test_a_part_of_the_sweeper_that_fails_keeps_no_other_from_its_work(db, monkeypatch, bad):
+    called = []
+
+    def part(name):
+        def work(*args):
+            called.append(name)
+            if name == bad:
+                raise RuntimeError("a bug")
+            return 1
+
+        return work
+
+    for name, (owner, attribute) in PARTS.items():
+        monkeypatch.setattr(owner, attribute, part(name))
+
+    assert sweeping.Sweeper().step() == len(PARTS) - 1
+    assert called == list(PARTS)
 
 
 @pytest.mark.parametrize("wrong", [{"amount": 1}, {"currency": "USD"}], ids=str)
