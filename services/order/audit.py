@@ -45,7 +45,7 @@ def audit(window: Window | None = None) -> dict[str, Any]:
             check("I6", "kept answers fit what they tell of", key_audit.answers()),
             check("I8", "a definite refusal has taken no money", _refusals()),
             check("I9", "a paid order has exactly its total captured, others nothing", _money()),
-            check("I9", "no provider's notice waits for its payment over 30 s", _unbooked()),
+            check("I9", "no news of captured money is refused, or waits over 30 s", _unbooked()),
             check("I9", "no payment of an order that is over is left unasked for", _unasked()),
             check("I10", "no order waits for its settling longer than 30 s", _unsettled()),
             check("I10", "no refund is due for longer than 30 s", _refunds()),
@@ -100,14 +100,17 @@ def _money() -> Iterable[Violation]:
 
 
 def _unbooked() -> Iterable[Violation]:
-    for notice in notices.unbooked_since(SETTLED_WITHIN).iterator():
-        yield Violation(
-            "notice_unbooked",
-            "notice",
-            notice.notice_id,
+    for notice in notices.money_unbooked(SETTLED_WITHIN).iterator():
+        text = (
             f"notice {notice.provider} {notice.notice_id}: {notice.amount} {notice.currency} "
-            f"{notice.outcome} for payment {notice.payment_id}, which is not booked",
+            f"{notice.outcome} for payment {notice.payment_id}"
         )
+        if notice.refusal:
+            told = f"{text}, refused: {notice.refusal}"
+            yield Violation("notice_refused", "notice", notice.notice_id, told)
+        else:
+            told = f"{text}, which is not booked"
+            yield Violation("notice_unbooked", "notice", notice.notice_id, told)
 
 
 def _unasked() -> Iterable[Violation]:

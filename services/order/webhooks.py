@@ -83,13 +83,15 @@ def _book_kept(row: WebhookNotice) -> None:
         _require_amount(notice, payment)
     except Problem as refusal:
         log.error("kept webhook refused", provider=row.provider, reason=str(refusal))
-        _drop(row, refusal)
+        notices.refuse(row, refusal.code)
     else:
         _book(notice, payment, partial(notices.mark_booked, row))
 
 
 def _take(provider_name: str, notice: Notice) -> None:
-    if notices.is_known(provider_name, notice.notice_id):
+    known = notices.find(provider_name, notice.notice_id)
+    # What was refused is refused again, with the same answer.
+    if known is not None and not known.refusal:
         log.info("webhook received before", provider=provider_name, notice_id=notice.notice_id)
         return
     payment = Payment.objects.filter(pk=notice.payment_id, provider=provider_name).first()
@@ -103,7 +105,12 @@ def _take(provider_name: str, notice: Notice) -> None:
         # It may have come in at that moment, and not have seen the notice.
         book_kept_if_possible(notice.payment_id)
         return
-    _require_amount(notice, payment)
+    try:
+        _require_amount(notice, payment)
+    except Problem as refusal:
+        notices.keep_refused(provider_name, notice, refusal.code)
+        failpoint("order.webhook.refused")
+        raise
     _book(notice, payment, partial(notices.record, provider_name, notice))
 
 
@@ -116,13 +123,6 @@ def _book(notice: Notice, payment: Payment, record: Record) -> None:
     failpoint("order.webhook.booked")
     if paid:
         saga.advance_if_possible(Order.objects.get(pk=payment.order_id))
-
-
-def _drop(row: WebhookNotice, refusal: Problem) -> None:
-    try:
-        notices.mark_booked(row, refusal.code)
-    except notices.BookedAlready:
-        log.info("webhook dealt with before", notice_id=row.notice_id)
 
 
 def _require_amount(notice: Notice, payment: Payment) -> None:

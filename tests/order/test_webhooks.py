@@ -9,6 +9,8 @@ from functools import partial
 
 import pytest
 import urllib3
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from common.ids import derived_uuid
@@ -95,11 +97,74 @@ def test_an_old_webhook_is_a_400(ann, order_id, pending, age):
 
 @pytest.mark.parametrize("wrong", [{"amount": 1}, {"amount": "5000"}, {"currency": "USD"}], ids=str)
 def test_another_amount_is_a_400_and_books_nothing(ann, order_id, pending, wrong):
-    answer = deliver(sandbox.notice_body(pending, Outcome.CAPTURED, **wrong))
+    body = sandbox.notice_body(pending, Outcome.CAPTURED, **wrong)
+    signature = sandbox.sign(body)
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "amount_mismatch")
+    for _ in range(2):
+        answer = deliver(body, signature)
+        assert (answer.status_code, answer.json()["code"]) == (400, "amount_mismatch")
     assert ann.order(order_id).body["status"] == "AWAITING_PAYMENT"
     assert Payment.objects.get().status == "CREATED"
+    assert not WebhookNotice.objects.exclude(booked_at=None).exists()
+
+
+def let_days_pass():
+    long_ago = timezone.now() - notices.RETENTION - timedelta(seconds=1)
+    WebhookNotice.objects.update(received_at=long_ago)
+    WebhookNotice.objects.exclude(booked_at=None).update(booked_at=long_ago)
+
+
+@pytest.mark.parametrize("kept_first", [False, True])
+def test_captured_money_of_another_amount_is_in_the_audit_until_a_person_has_dealt_with_it(
+    ann, order_id, unknown, kept_first
+):
+    if not kept_first:
+        pay_later(ann, order_id)
+    answer = deliver(sandbox.notice_body(unknown, Outcome.CAPTURED, amount=5001))
+    assert answer.status_code == (200 if kept_first else 400)
+    if kept_first:
+        pay_later(ann, order_id)
+
+    notice = WebhookNotice.objects.get()
+    assert (notice.refusal, notice.amount) == ("amount_mismatch", 5001)
+    let_days_pass()
+    assert notices.purge_notices() == 0
+    assert webhooks.book_kept() == 0
+    [violation] = violations()
+    assert "5001 EUR" in violation
+    assert str(unknown.pk) in violation
+
+    call_command("notices", "close", "sandbox", notice.notice_id, "--reason", "refunded there")
+
+    assert violations() == []
+    let_days_pass()
+    assert notices.purge_notices() == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DECLINED, Outcome.PENDING])
+def test_news_of_no_money_with_another_amount_is_refused_and_forgotten(pending, outcome):
+    assert deliver(sandbox.notice_body(pending, outcome, amount=1)).status_code == 400
+
+    assert not WebhookNotice.objects.exists()
+    assert violations() == []
+
+
+def test_a_person_lists_what_waits_and_closes_it_once(ann, unknown, capsys):
+    deliver(sandbox.notice_body(unknown, Outcome.CAPTURED))
+    notice_id = WebhookNotice.objects.get().notice_id
+    call_command("notices", "list")
+    assert f"sandbox  {notice_id}  5000 EUR captured" in capsys.readouterr().out
+
+    close = partial(call_command, "notices", "close", "sandbox", notice_id, "--reason")
+    with pytest.raises(CommandError, match="a reason says something"):
+        close(" ")
+    close("a test's")
+    with pytest.raises(CommandError, match="no notice"):
+        close("again")
+
+    assert WebhookNotice.objects.get().refusal == "closed"
+    call_command("notices", "list")
+    assert "No notice waits." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -186,7 +251,7 @@ def test_a_refused_webhook_leaves_its_nonce_free_for_the_genuine_one(order_id, p
     deliver(sandbox.notice_body(pending, Outcome.CAPTURED, amount=1))
     deliver(genuine, sandbox.sign(genuine, secret="somebody else's"))
 
-    assert not WebhookNotice.objects.exists()
+    assert not WebhookNotice.objects.filter(refusal="").exists()
     assert deliver(genuine).status_code == 200
     assert Payment.objects.get().status == "CAPTURED"
 
@@ -401,7 +466,17 @@ def test_money_for_no_payment_shows_in_the_audit_after_thirty_seconds(ann, unkno
     assert "5000 EUR captured" in violation
 
 
-def test_booked_notices_are_forgotten_after_two_days_and_unbooked_ones_never(ann, unknown):
+def test_news_of_no_money_for_no_payment_is_no_finding_and_is_forgotten(ann, unknown):
+    for outcome in (Outcome.DECLINED, Outcome.PENDING):
+        deliver(sandbox.notice_body(unknown, outcome))
+    assert notices.purge_notices() == 0
+    let_days_pass()
+    assert violations() == []
+
+    assert notices.purge_notices() == 2
+
+
+def test_booked_notices_are_forgotten_after_two_days_and_unbooked_money_never(ann, unknown):
     long_ago = timezone.now() - notices.RETENTION - timedelta(seconds=1)
     for booked_at in (long_ago, timezone.now(), None):
         deliver(sandbox.notice_body(unknown, Outcome.CAPTURED))
