@@ -51,6 +51,8 @@ def pay_order(*, order: Order, user_id: str, method: str, key: str, fingerprint:
     def work(execution: Execution) -> Answer:
         try:
             payment = _begin(order, derived_uuid(user_id, str(order.pk), key), method)
+        except _OutOfTime:
+            raise
         except Problem as refusal:
             if refusal.status_code != 409:
                 raise
@@ -100,7 +102,13 @@ def _look_after_page(payment: Payment) -> None:
     """Close a pending payment's page when its order is over, unless late money is welcome; book
     what has become of it, as its webhook may be lost."""
     order, now = payment.order, timezone.now()
-    if order.status == OrderStatus.AWAITING_PAYMENT and order.ends_at is not None:
+    if order.status == OrderStatus.AWAITING_PAYMENT:
+        if order.extended_until is None and not _is_overdue(order):
+            # Whoever was to ask for more time has not come to it. Where inventory gives none, it is
+            # not asked again: the next look is when the time is over.
+            saga.extend_holds(order.pk)
+            order.refresh_from_db()
+        assert order.ends_at is not None, "only what is held can be paid"
         # It has been given more time, or is about to expire.
         _look_again(payment, max(saga.overdue_at(order.ends_at), now + saga.SWEEP_AFTER))
         return
@@ -167,12 +175,17 @@ def _known(payment_id: UUID, method: str) -> Payment | None:
     return payment
 
 
+class _OutOfTime(Problem):
+    """409 by the clock of this process alone: not kept, as the order may get more time."""
+
+
 def _require_payable(order: Order) -> None:
-    status = OrderStatus(Order.objects.values_list("status", flat=True).get(pk=order.pk))
-    if status == OrderStatus.AWAITING_PAYMENT and _is_overdue(order):
-        status = OrderStatus.EXPIRED
+    now = Order.objects.get(pk=order.pk)
+    status = OrderStatus(now.status)
     if status in _NOT_PAYABLE:
         raise Problem(409, *_NOT_PAYABLE[status])
+    if _is_overdue(now):
+        raise _OutOfTime(409, *_NOT_PAYABLE[OrderStatus.EXPIRED])
 
 
 def _is_overdue(order: Order) -> bool:

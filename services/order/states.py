@@ -73,7 +73,8 @@ class OrderStep:
     """One row of the order's table: from a state to a state, and the event that says so.
 
     ``settles`` means that inventory is in line with the state reached as soon as it is reached;
-    ``late`` is what the step notes about late money, and ``once`` that nothing may be noted yet.
+    ``late`` is what the step notes about late money, and ``once`` that nothing may be noted yet;
+    ``ends_paying`` that nobody is to pay on an open page any more.
     """
 
     source: str
@@ -83,6 +84,7 @@ class OrderStep:
     settles: bool = False
     late: LatePayment | None = None
     once: bool = False
+    ends_paying: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,12 @@ ORDER_STEPS = {
     # by the buyer's request; the sweeper refuses in the place of one that was torn
     "place": OrderStep(INIT, _AWAITING, "order.placed", _BUYER),
     "reject": OrderStep(INIT, OrderStatus.REJECTED, "order.rejected", _BUYER | {Actor.SWEEPER}),
-    "cancel": OrderStep(_AWAITING, _CANCELLED, "order.cancelled", _BUYER),
-    # by a captured payment: the point of no return, from here on only forward
+    "cancel": OrderStep(_AWAITING, _CANCELLED, "order.cancelled", _BUYER, ends_paying=True),
+    # by a captured payment: the point of no return, from here on only forward (booking.py sees to
+    # the other payments' pages, before it locks its own payment)
     "pay": OrderStep(_AWAITING, _PAID, "order.paid", _PAYING),
     # by inventory: the hold ran out before the money came; the clock says so if the word got lost
-    "expire": OrderStep(_AWAITING, _EXPIRED, "order.expired", _ENDING),
+    "expire": OrderStep(_AWAITING, _EXPIRED, "order.expired", _ENDING, ends_paying=True),
     # by inventory's answer to the commit: sold, or the hold was lost and the money goes back
     "confirm": OrderStep(_PAID, OrderStatus.CONFIRMED, "order.confirmed", _PAYING, settles=True),
     "lose": OrderStep(_PAID, _EXPIRED, "order.expired", _PAYING, late=LatePayment.REFUNDED),

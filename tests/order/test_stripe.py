@@ -11,12 +11,14 @@ from rest_framework.test import APIClient
 
 from common.ids import uuid7
 from services.order import saga, sweeping
+from services.order.booking import book
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import registry, stripe
+from services.order.providers.base import Charge, Outcome
 from services.order.providers.stripe import StripeProvider
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.order.conftest import Crash
-from tests.order.driver import make_due, make_overdue, violations
+from tests.order.driver import expired, hear, make_due, make_overdue, violations
 from tests.order.stripe_api import StripeApi, event, signature
 
 pytestmark = pytest.mark.django_db
@@ -371,6 +373,60 @@ def test_money_is_given_back_although_its_webhook_never_comes(ann, api, order_id
     assert violations() == []
     assert deliver(event(session, COMPLETED)).status_code == 200
     assert len(api.refunds) == 1, "and a late webhook changes nothing"
+
+
+def test_money_that_comes_after_a_decline_is_given_back_from_where_it_lies(
+    api, order_id, session, payment
+):
+    # The answer to the charge was lost, and the payment has ended without knowing its page.
+    Payment.objects.update(status="DECLINED", provider_reference="")
+    api._by_key.clear()
+    api.pay(session["id"])
+
+    assert deliver(event(session, COMPLETED)).status_code == 200
+
+    assert Payment.objects.get().status == "REFUNDED"
+    assert Payment.objects.get().provider_reference == session["id"]
+    [refund] = api.refunds
+    assert refund["payment_intent"] == f"pi_{session['id']}"
+    assert len(api.sessions) == 1
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire", "pay in another way"])
+def test_a_page_is_closed_within_seconds_when_its_order_needs_it_no_more(
+    ann, order_id, session, payment, end
+):
+    if end == "cancel":
+        ann.cancel(order_id)
+    elif end == "expire":
+        hear("inventory", "reservation.expired", expired(order_id))
+    else:
+        ann.pay(order_id, key="another")
+        other = Payment.objects.exclude(pk=payment.pk).get()
+        book(other, Charge(Outcome.CAPTURED, other.provider_reference))
+
+    sweep_payments()
+
+    assert session["status"] == "expired"
+    payment.refresh_from_db()
+    assert (payment.status, payment.due_at) == ("DECLINED", None)
+
+
+def test_a_page_whose_order_ends_while_the_sweeper_looks_is_looked_at_again(
+    ann, order_id, session, monkeypatch
+):
+    overdue_at = saga.overdue_at
+
+    def cancelled_meanwhile(moment):
+        ann.cancel(order_id)
+        return overdue_at(moment)
+
+    make_due()
+    monkeypatch.setattr(saga, "overdue_at", cancelled_meanwhile)
+    sweep_payments()
+    monkeypatch.undo()
+    assert session["status"] == "open"
+    assert Payment.objects.get().due_at <= timezone.now()
 
 
 def test_welcome_late_money_is_found_without_a_webhook_when_its_page_is_over(
