@@ -98,6 +98,10 @@ ADVICE: Mapping[str, str] = {
         "Look at the provider whether it was paid (Stripe: its reference is the Checkout Session). "
         "Paid: send the provider's webhook again, which books it and gives it back."
     ),
+    "refund_impossible": (
+        "Set the keys of the provider that took the money again (README, Configuration): "
+        "PAYMENT_PROVIDER may stay another one, and the refund is made by itself."
+    ),
     "paid_unbooked": "Money is captured and its order is not PAID: compare with the provider.",
     "money_differs": "The sum of the other I9 findings, or of payments in a wrong currency.",
     "payment_wrong": _RESTORED,

@@ -20,7 +20,7 @@ from common.events.audit import Window, event_facts, nothing_parked, window_at
 from services.order import history_audit, key_audit, notices
 from services.order.models import Order, OrderItem, Payment, TicketOffer
 from services.order.offers import offer_document
-from services.order.providers.registry import page_lifetime
+from services.order.providers.registry import is_configured, page_lifetime
 from services.order.states import OrderStatus, PaymentStatus
 
 # I10: whatever was interrupted is finished by then.
@@ -138,8 +138,12 @@ def _unsettled() -> Iterable[Violation]:
 def _refunds() -> Iterable[Violation]:
     horizon = timezone.now() - SETTLED_WITHIN
     due = Payment.objects.filter(status=PaymentStatus.REFUND_DUE, updated_at__lt=horizon)
-    for pk in due.values_list("pk", flat=True).iterator():
-        yield _payment("refund_due", pk, "is to be refunded")
+    for pk, name in due.values_list("pk", "provider").iterator():
+        if is_configured(name):
+            yield _payment("refund_due", pk, "is to be refunded")
+        else:
+            text = f"is to be refunded by {name}, which is not configured"
+            yield _payment("refund_impossible", pk, text)
 
 
 def _facts() -> dict[str, Any]:

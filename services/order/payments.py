@@ -10,7 +10,7 @@ import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from common.errors import Unavailable
+from common.errors import Problem
 from common.failpoints import failpoint
 from common.transactions import in_transaction
 from services.order.models import Payment
@@ -50,7 +50,7 @@ def refund_due_payments(order_id: UUID) -> None:
     for payment in Payment.objects.filter(order_id=order_id, status=PaymentStatus.REFUND_DUE):
         try:
             refund(payment)
-        except Unavailable as error:
+        except Problem as error:
             log.warning("refund left to the sweeper", payment_id=str(payment.pk), reason=str(error))
 
 

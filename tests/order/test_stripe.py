@@ -15,10 +15,18 @@ from services.order.booking import book
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import registry, stripe
 from services.order.providers.base import Charge, Outcome
+from services.order.providers.sandbox import SandboxProvider
 from services.order.providers.stripe import StripeProvider
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.order.conftest import Crash
-from tests.order.driver import expired, hear, make_due, make_overdue, violations
+from tests.order.driver import (
+    expired,
+    hear,
+    make_due,
+    make_overdue,
+    reservation_ids,
+    violations,
+)
 from tests.order.stripe_api import StripeApi, event, signature
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +41,7 @@ EXPIRED = "checkout.session.expired"
 @pytest.fixture(autouse=True)
 def api(settings, monkeypatch):
     """Serve Stripe's API locally and let the shop be configured for it."""
+    settings.PAYMENT_PROVIDER = "stripe"
     settings.STRIPE_SECRET_KEY = "sk_test_local"
     settings.STRIPE_WEBHOOK_SECRET = SECRET
     with StripeApi() as api:
@@ -427,6 +436,36 @@ def test_a_page_whose_order_ends_while_the_sweeper_looks_is_looked_at_again(
     monkeypatch.undo()
     assert session["status"] == "open"
     assert Payment.objects.get().due_at <= timezone.now()
+
+
+def test_a_provider_that_is_not_configured_any_more_spoils_no_purchase_and_is_named(
+    ann, on_sale, inventory, api, order_id, session, payment, monkeypatch, settings
+):
+    api.pay(session["id"])
+    Payment.objects.update(status="REFUND_DUE", updated_at=timezone.now() - timedelta(minutes=1))
+    settings.PAYMENT_PROVIDER = "sandbox"
+    both = registry._providers() | {"sandbox": SandboxProvider()}
+    monkeypatch.setattr(registry, "_providers", lambda: {"sandbox": both["sandbox"]})
+    inventory.release(reservation_ids(order_id)[0])
+
+    paid = ann.pay(order_id, "sandbox_ok", key="another")
+
+    assert (paid.status, paid.body["payment"]["status"]) == (200, "REFUNDED")
+    assert Payment.objects.get(pk=payment.pk).status == "REFUND_DUE"
+    make_due()
+    assert sweep_payments() == 1
+    [violation] = violations()
+    assert "stripe, which is not configured" in violation
+
+    monkeypatch.setattr(registry, "_providers", lambda: both)
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get(pk=payment.pk).status == "REFUNDED"
+    assert len(api.refunds) == 1
+    assert ann.order(order_id).body["payment_methods"] == []
+    other = ann.place({on_sale(5): 1}, key="other").body["id"]
+    assert "stripe_checkout" not in ann.order(other).body["payment_methods"]
 
 
 def test_welcome_late_money_is_found_without_a_webhook_when_its_page_is_over(

@@ -1,4 +1,4 @@
-"""The configured providers (settings.PAYMENT_PROVIDERS), by name and by payment method."""
+"""The configured providers: all of them refund and report, one takes new payments."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ def provider(name: str) -> PaymentProvider:
 
 
 def methods() -> dict[str, PaymentProvider]:
-    """Return every payment method with its provider, the default method first."""
-    return {method: one for one in _providers().values() for method in one.methods}
+    """Return every method of paying with its provider, the default method first."""
+    chosen = provider(settings.PAYMENT_PROVIDER)
+    return dict.fromkeys(chosen.methods, chosen)
+
+
+def is_configured(name: str) -> bool:
+    """Tell whether a provider can be asked."""
+    return name in _providers()
 
 
 def page_lifetime(name: str) -> timedelta | None:
