@@ -87,7 +87,20 @@ ADVICE: Mapping[str, str] = {
     ),
     "notice_unbooked": (
         "A provider tells of money for a payment that is not known here: usually the database was "
-        "restored from a backup. Find the buyer at the provider, and refund there."
+        "restored from a backup. Find the buyer at the provider, and refund there; then "
+        "`manage_all.py manage order notices close PROVIDER ID --reason …`."
+    ),
+    "notice_refused": (
+        "A provider has taken another amount than was asked for, and nothing was booked. Refund "
+        "there; then `manage_all.py manage order notices close PROVIDER ID --reason …`."
+    ),
+    "payment_unasked": (
+        "Look at the provider whether it was paid (Stripe: its reference is the Checkout Session). "
+        "Paid: send the provider's webhook again, which books it and gives it back."
+    ),
+    "refund_impossible": (
+        "Set the keys of the provider that took the money again (README, Configuration): "
+        "PAYMENT_PROVIDER may stay another one, and the refund is made by itself."
     ),
     "paid_unbooked": "Money is captured and its order is not PAID: compare with the provider.",
     "money_differs": "The sum of the other I9 findings, or of payments in a wrong currency.",

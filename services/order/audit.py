@@ -20,6 +20,7 @@ from common.events.audit import Window, event_facts, nothing_parked, window_at
 from services.order import history_audit, key_audit, notices
 from services.order.models import Order, OrderItem, Payment, TicketOffer
 from services.order.offers import offer_document
+from services.order.providers.registry import is_configured, page_lifetime
 from services.order.states import OrderStatus, PaymentStatus
 
 # I10: whatever was interrupted is finished by then.
@@ -44,7 +45,8 @@ def audit(window: Window | None = None) -> dict[str, Any]:
             check("I6", "kept answers fit what they tell of", key_audit.answers()),
             check("I8", "a definite refusal has taken no money", _refusals()),
             check("I9", "a paid order has exactly its total captured, others nothing", _money()),
-            check("I9", "no provider's notice waits for its payment over 30 s", _unbooked()),
+            check("I9", "no news of captured money is refused, or waits over 30 s", _unbooked()),
+            check("I9", "no payment of an order that is over is left unasked for", _unasked()),
             check("I10", "no order waits for its settling longer than 30 s", _unsettled()),
             check("I10", "no refund is due for longer than 30 s", _refunds()),
             nothing_parked(),
@@ -98,14 +100,29 @@ def _money() -> Iterable[Violation]:
 
 
 def _unbooked() -> Iterable[Violation]:
-    for notice in notices.unbooked_since(SETTLED_WITHIN).iterator():
-        yield Violation(
-            "notice_unbooked",
-            "notice",
-            notice.notice_id,
+    for notice in notices.money_unbooked(SETTLED_WITHIN).iterator():
+        text = (
             f"notice {notice.provider} {notice.notice_id}: {notice.amount} {notice.currency} "
-            f"{notice.outcome} for payment {notice.payment_id}, which is not booked",
+            f"{notice.outcome} for payment {notice.payment_id}"
         )
+        if notice.refusal:
+            told = f"{text}, refused: {notice.refusal}"
+            yield Violation("notice_refused", "notice", notice.notice_id, told)
+        else:
+            told = f"{text}, which is not booked"
+            yield Violation("notice_unbooked", "notice", notice.notice_id, told)
+
+
+def _unasked() -> Iterable[Violation]:
+    """Find pages that may have taken money of which no webhook told, and no sweeper asks."""
+    now = timezone.now()
+    unasked = Payment.objects.filter(status=PaymentStatus.CREATED, due_at=None)
+    over = unasked.exclude(order__status=OrderStatus.AWAITING_PAYMENT)
+    for pk, name, created_at in over.values_list("pk", "provider", "created_at").iterator():
+        lifetime = page_lifetime(name)
+        if lifetime is not None and created_at < now - lifetime:
+            text = "is open though its order and its page are over: was it paid?"
+            yield _payment("payment_unasked", pk, text)
 
 
 def _unsettled() -> Iterable[Violation]:
@@ -121,8 +138,12 @@ def _unsettled() -> Iterable[Violation]:
 def _refunds() -> Iterable[Violation]:
     horizon = timezone.now() - SETTLED_WITHIN
     due = Payment.objects.filter(status=PaymentStatus.REFUND_DUE, updated_at__lt=horizon)
-    for pk in due.values_list("pk", flat=True).iterator():
-        yield _payment("refund_due", pk, "is to be refunded")
+    for pk, name in due.values_list("pk", "provider").iterator():
+        if is_configured(name):
+            yield _payment("refund_due", pk, "is to be refunded")
+        else:
+            text = f"is to be refunded by {name}, which is not configured"
+            yield _payment("refund_impossible", pk, text)
 
 
 def _facts() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import structlog
+from django.utils import timezone
 
 from common.failpoints import failpoint
 from common.transactions import in_transaction
@@ -45,16 +46,17 @@ def book(payment: Payment, told: Charge, record: Record = _nothing) -> bool:
         return write(payment, told)
 
     if in_transaction(work) and told.outcome is Outcome.PENDING:
-        saga.extend_holds(payment.order_id)
+        failpoint("order.pay.waiting")
+        saga.extend_holds_if_possible(payment.order_id)
     return False
 
 
 def _wait(payment: Payment, told: Charge) -> bool:
     changes = {"provider_reference": told.reference} | ({"page": told.page} if told.page else {})
     waiting = Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED)
-    # The sweeper closes the provider's page when the order is over.
-    ends_at = payment.order.ends_at
-    due_at = saga.overdue_at(ends_at) if ends_at else None
+    # The sweeper sees to it that the holds were extended, and that the order has not ended at this
+    # moment; it closes the provider's page when the order is over.
+    due_at = timezone.now() + payments.RESUME_AFTER
     return bool(waiting.update(due_at=due_at, **changes))
 
 
@@ -91,8 +93,10 @@ def _capture(payment: Payment, reference: str, again: Mapping[str, str] | None) 
 
     ``again`` are the units held once more, and None while inventory has not been asked.
     """
+    # Before the payment's own row, so that two payments of one order lock both in one order.
+    payments.look_after_pages(payment.order_id)
     if not payments.apply(payment.pk, "capture", **_reference(reference)):
-        if payments.apply(payment.pk, "owe_refund_of_declined"):
+        if payments.apply(payment.pk, "owe_refund_of_declined", **_reference(reference)):
             log.error("captured after a decline; giving it back", payment_id=str(payment.pk))
         return False
     if saga.apply(payment.order_id, "pay"):

@@ -6,6 +6,7 @@ what the provider answers is written down by booking.py.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,10 +24,14 @@ from services.order import late, payments, saga, webhooks
 from services.order.booking import book
 from services.order.documents import order_document, payment_document
 from services.order.models import Order, Payment
+from services.order.providers.base import Outcome
 from services.order.providers.registry import methods, provider
 from services.order.states import OrderStatus, PaymentStatus
 
 log = structlog.get_logger(__name__)
+
+# Money that was on its way when its order was over (a bank transfer) takes days.
+ASK_AGAIN_AFTER = timedelta(hours=1)
 
 _NOT_PAYABLE = {
     OrderStatus.PAID: ("order_already_paid", "This order is paid."),
@@ -46,6 +51,8 @@ def pay_order(*, order: Order, user_id: str, method: str, key: str, fingerprint:
     def work(execution: Execution) -> Answer:
         try:
             payment = _begin(order, derived_uuid(user_id, str(order.pk), key), method)
+        except _OutOfTime:
+            raise
         except Problem as refusal:
             if refusal.status_code != 409:
                 raise
@@ -80,7 +87,7 @@ def resume(payment: Payment) -> None:
     if payment.status == PaymentStatus.REFUND_DUE:
         payments.refund(payment)
     elif payment.status == PaymentStatus.CREATED and payment.provider_reference:
-        _close_if_over(payment)
+        _look_after_page(payment)
     elif payment.status == PaymentStatus.CREATED:
         order = payment.order
         if order.status != OrderStatus.AWAITING_PAYMENT:
@@ -91,15 +98,42 @@ def resume(payment: Payment) -> None:
             saga.advance_if_possible(Order.objects.get(pk=order.pk))
 
 
-def _close_if_over(payment: Payment) -> None:
-    """Close a pending payment's page when its order is over, unless late money is welcome."""
-    order, due_at = payment.order, None
-    if order.status == OrderStatus.AWAITING_PAYMENT and order.ends_at is not None:
+def _look_after_page(payment: Payment) -> None:
+    """Close a pending payment's page when its order is over, unless late money is welcome; book
+    what has become of it, as its webhook may be lost."""
+    order, now = payment.order, timezone.now()
+    if order.status == OrderStatus.AWAITING_PAYMENT:
+        if order.extended_until is None and not _is_overdue(order):
+            # Whoever was to ask for more time has not come to it. Where inventory gives none, it is
+            # not asked again: the next look is when the time is over.
+            saga.extend_holds(order.pk)
+            order.refresh_from_db()
+        assert order.ends_at is not None, "only what is held can be paid"
         # It has been given more time, or is about to expire.
-        due_at = max(saga.overdue_at(order.ends_at), timezone.now() + saga.SWEEP_AFTER)
-    elif order.status != OrderStatus.EXPIRED or not late.may_hold_again(order):
-        provider(payment.provider).close(payment)
-    Payment.objects.filter(pk=payment.pk, status=PaymentStatus.CREATED).update(due_at=due_at)
+        _look_again(payment, max(saga.overdue_at(order.ends_at), now + saga.SWEEP_AFTER))
+        return
+    its_provider = provider(payment.provider)
+    if order.status == OrderStatus.EXPIRED and late.may_hold_again(order):
+        lifetime = its_provider.page_lifetime
+        page_ends_at = payment.created_at + lifetime if lifetime else None
+        if page_ends_at is None or now < page_ends_at:
+            _look_again(payment, page_ends_at)
+            return
+    told = its_provider.close(payment)
+    if told is None or told.outcome is Outcome.PENDING:
+        _look_again(payment, None if told is None else now + ASK_AGAIN_AFTER)
+        return
+    failpoint("order.page.closed")
+    if book(payment, told):
+        saga.advance_if_possible(Order.objects.get(pk=order.pk))
+
+
+def _look_again(payment: Payment, due_at: datetime | None) -> None:
+    """Say when the sweeper is to come again, unless somebody has sent for it meanwhile."""
+    waiting = Payment.objects.filter(
+        pk=payment.pk, status=PaymentStatus.CREATED, due_at=payment.due_at
+    )
+    in_transaction(lambda: waiting.update(due_at=due_at))
 
 
 def _begin(order: Order, payment_id: UUID, method: str) -> Payment:
@@ -141,12 +175,17 @@ def _known(payment_id: UUID, method: str) -> Payment | None:
     return payment
 
 
+class _OutOfTime(Problem):
+    """409 by the clock of this process alone: not kept, as the order may get more time."""
+
+
 def _require_payable(order: Order) -> None:
-    status = OrderStatus(Order.objects.values_list("status", flat=True).get(pk=order.pk))
-    if status == OrderStatus.AWAITING_PAYMENT and _is_overdue(order):
-        status = OrderStatus.EXPIRED
+    now = Order.objects.get(pk=order.pk)
+    status = OrderStatus(now.status)
     if status in _NOT_PAYABLE:
         raise Problem(409, *_NOT_PAYABLE[status])
+    if _is_overdue(now):
+        raise _OutOfTime(409, *_NOT_PAYABLE[OrderStatus.EXPIRED])
 
 
 def _is_overdue(order: Order) -> bool:

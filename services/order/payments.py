@@ -10,7 +10,7 @@ import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from common.errors import Unavailable
+from common.errors import Problem
 from common.failpoints import failpoint
 from common.transactions import in_transaction
 from services.order.models import Payment
@@ -35,12 +35,22 @@ def owe_refunds(order_id: UUID) -> int:
     return _move(Payment.objects.filter(order_id=order_id), "owe_refund")
 
 
+def look_after_pages(order_id: UUID) -> None:
+    """Send the sweeper to an order's open pages, as nobody is to pay there any more.
+
+    Belongs inside the transaction that moves the order, before the order's row is touched. A charge
+    that has not been answered yet is left to those who ask for it.
+    """
+    created = Payment.objects.filter(order_id=order_id, status=PaymentStatus.CREATED)
+    created.exclude(provider_reference="").update(due_at=timezone.now())
+
+
 def refund_due_payments(order_id: UUID) -> None:
     """Give back what is due for an order; what fails now is left to the sweeper."""
     for payment in Payment.objects.filter(order_id=order_id, status=PaymentStatus.REFUND_DUE):
         try:
             refund(payment)
-        except Unavailable as error:
+        except Problem as error:
             log.warning("refund left to the sweeper", payment_id=str(payment.pk), reason=str(error))
 
 

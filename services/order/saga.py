@@ -56,6 +56,8 @@ def apply(order_id: UUID, step: str, *, settled: bool = False, **condition: Any)
         condition = {"late_payment": ""} | condition
 
     def work() -> bool:
+        if row.ends_paying:
+            payments.look_after_pages(order_id)
         now = timezone.now()
         changes: dict[str, Any] = {"status": row.target, "updated_at": now}
         if row.target != row.source:
@@ -112,21 +114,26 @@ def advance_if_possible(order: Order) -> Order:
 def extend_holds(order_id: UUID) -> None:
     """Ask inventory for more time while a payment is pending, and give the order the same.
 
-    Without an answer, or where inventory extends nothing, all stays as it is: a hold that lapses
-    before the money comes is refunded.
+    Where inventory extends nothing, all stays as it is: a hold that lapses before the money comes
+    is refunded. Raises Unavailable when inventory does not answer; call it again later.
     """
     order = Order.objects.get(pk=order_id)
-    try:
-        entries = inventory_client.extend(_reservation_ids(order))
-    except Unavailable as error:
-        log.warning("holds not extended", order_id=str(order_id), reason=str(error))
-        return
+    entries = inventory_client.extend(_reservation_ids(order))
+    failpoint("order.extend.answered")
     ends = [entry.expires_at for entry in entries if entry.expires_at and not entry.code]
     if len(ends) == len(entries):
         until = min(ends)
         Order.objects.filter(pk=order_id, status=OrderStatus.AWAITING_PAYMENT).update(
             extended_until=until, due_at=overdue_at(until)
         )
+
+
+def extend_holds_if_possible(order_id: UUID) -> None:
+    """Extend the holds; if inventory does not answer now, leave it to the sweeper."""
+    try:
+        extend_holds(order_id)
+    except Unavailable as error:
+        log.warning("left to the sweeper", order_id=str(order_id), reason=str(error))
 
 
 def overdue_at(expires_at: datetime) -> datetime:
@@ -156,7 +163,7 @@ def _commit(order: Order) -> None:
     lost = [entry.reservation_id for entry in refused if entry.code in LOST_CODES]
     if not lost:
         log.error("commit refused", order_id=str(order.pk), answers=[e.error for e in refused])
-        raise Unavailable("inventory_unavailable", "The inventory service refused the commit.")
+        raise Unavailable("commit_refused", "The inventory service refused the commit.")
     log.warning("paid too late", order_id=str(order.pk), lost=lost)
     if _renew(order, [items[one] for one in lost]):
         failpoint("order.commit.renewed")

@@ -38,9 +38,7 @@ _PROVIDERS = {
 PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="") or "sandbox"
 if PAYMENT_PROVIDER not in _PROVIDERS:
     raise ImproperlyConfigured(f"PAYMENT_PROVIDER is one of {', '.join(_PROVIDERS)}")
-# By the name that a webhook's URL carries. One alone: where money is real, no sandbox takes orders.
-PAYMENT_PROVIDERS = {PAYMENT_PROVIDER: _PROVIDERS[PAYMENT_PROVIDER]}
-# Whoever knows this secret can call an order paid.
+# Whoever knows this secret can call an order paid that chose to pay in the sandbox.
 SANDBOX_WEBHOOK_SECRET = env.str("SANDBOX_WEBHOOK_SECRET", default="debug-only" if DEBUG else "")
 if PAYMENT_PROVIDER == "sandbox" and not SANDBOX_WEBHOOK_SECRET:
     raise ImproperlyConfigured(
@@ -48,17 +46,25 @@ if PAYMENT_PROVIDER == "sandbox" and not SANDBOX_WEBHOOK_SECRET:
     )
 STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
 STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+_STRIPE_INSTALLED = find_spec("stripe") is not None
 if PAYMENT_PROVIDER == "stripe":
     if not STRIPE_SECRET_KEY or not STRIPE_WEBHOOK_SECRET:
         raise ImproperlyConfigured(
             "PAYMENT_PROVIDER=stripe needs STRIPE_SECRET_KEY (sk_…, of the Stripe dashboard) and "
             "STRIPE_WEBHOOK_SECRET (whsec_…, of its endpoint /api/payments/webhooks/stripe)"
         )
-    if find_spec("stripe") is None:
+    if not _STRIPE_INSTALLED:
         raise ImproperlyConfigured(
             "PAYMENT_PROVIDER=stripe needs Stripe's SDK: "
             "pip install --require-hashes -r deploy/requirements/stripe.txt"
         )
+_USABLE = {
+    "sandbox": bool(SANDBOX_WEBHOOK_SECRET),
+    "stripe": bool(STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET) and _STRIPE_INSTALLED,
+}
+# By the name that a webhook's URL carries. PAYMENT_PROVIDER alone takes new payments, so that where
+# money is real no sandbox takes orders; the other one still refunds and reports what it has taken.
+PAYMENT_PROVIDERS = {name: path for name, path in _PROVIDERS.items() if _USABLE[name]}
 
 # What becomes of money that arrives when its order has expired, or its hold is lost.
 LATE_PAYMENT = env.str("LATE_PAYMENT", default="") or "refund"

@@ -12,7 +12,7 @@ import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from common.errors import Unavailable
+from common.errors import Problem, Unavailable
 from common.failpoints import failpoint
 from common.loops import Loop
 from common.transactions import in_transaction
@@ -26,24 +26,41 @@ Row = TypeVar("Row", Order, Payment)
 BATCH_SIZE = 50
 # Who fails comes up again after this long, behind those that wait already.
 RETRY_AFTER = timedelta(seconds=3)
+# No row is begun after this long, so that who hangs at every row holds nobody else up for long.
+ROUND_SECONDS_MAX = 5.0
+# Whoever makes a payment books what was kept for it; this is for when that was interrupted.
+NOTICES_INTERVAL_SECONDS = 3.0
 ORPHANS_INTERVAL_SECONDS = 5.0
+# Who is away for one row is away for the others. All else is the trouble of that row alone: a
+# provider may refuse one payment and take the next.
+_STOPS_THE_ROUND = "inventory_unavailable"
 
 
 class Sweeper:
-    """One round: orders, payments, notices, and now and then holds without an order."""
+    """One round: orders, payments, and now and then kept notices and holds without an order.
+
+    What fails in one part is logged and keeps no other part from its work.
+    """
 
     def __init__(self) -> None:
         self._orphans = OrphanSearch()
-        self._orphans_at = float("-inf")
+        self._next_at: dict[str, float] = {}
 
     def step(self) -> int:
         """Do one bounded round; return how much was found to do."""
-        found = sweep_orders() + sweep_payments() + _unless_unavailable(webhooks.book_kept)
-        now = time.monotonic()
-        if now - self._orphans_at >= ORPHANS_INTERVAL_SECONDS:
-            self._orphans_at = now
-            found += _unless_unavailable(self._orphans.step)
+        found = _alone("orders", sweep_orders) + _alone("payments", sweep_payments)
+        if self._is_time_for("notices", NOTICES_INTERVAL_SECONDS):
+            found += _alone("notices", webhooks.book_kept)
+        if self._is_time_for("orphans", ORPHANS_INTERVAL_SECONDS):
+            found += _alone("orphans", self._orphans.step)
         return found
+
+    def _is_time_for(self, part: str, interval_seconds: float) -> bool:
+        now = time.monotonic()
+        if now < self._next_at.get(part, now):
+            return False
+        self._next_at[part] = now + interval_seconds
+        return True
 
 
 def sweep_orders() -> int:
@@ -60,16 +77,19 @@ def sweep_payments() -> int:
 
 def _sweep(due: QuerySet[Row], finish: Callable[[Row], object]) -> int:
     done = 0
+    ends_at = time.monotonic() + ROUND_SECONDS_MAX
     for row in due[:BATCH_SIZE]:
+        if time.monotonic() > ends_at:
+            break
         if not _claim(row):
             continue
         failpoint("order.sweep.claimed")
         try:
             finish(row)
-        except Unavailable as error:
-            # Whoever is away for this one is away for the others; they keep their place.
+        except Problem as error:
             log.warning("sweeper waits", row=str(row), reason=str(error))
-            break
+            if error.code == _STOPS_THE_ROUND:
+                break
         except Exception:
             # One bad row must not keep the others from being finished.
             log.exception("sweeper failed", row=str(row))
@@ -79,18 +99,20 @@ def _sweep(due: QuerySet[Row], finish: Callable[[Row], object]) -> int:
 
 def _claim(row: Order | Payment) -> bool:
     """Take a row for this sweeper by moving its time on; another one finds it moved."""
-    due_at = row.due_at
-    assert due_at is not None, "found by its due_at"
-    unclaimed = type(row).objects.filter(pk=row.pk, due_at=due_at)
-    return bool(in_transaction(lambda: unclaimed.update(due_at=timezone.now() + RETRY_AFTER)))
+    found_at, row.due_at = row.due_at, timezone.now() + RETRY_AFTER
+    assert found_at is not None, "found by its due_at"
+    unclaimed = type(row).objects.filter(pk=row.pk, due_at=found_at)
+    return bool(in_transaction(lambda: unclaimed.update(due_at=row.due_at)))
 
 
-def _unless_unavailable(work: Callable[[], int]) -> int:
+def _alone(part: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except Unavailable as error:
-        log.warning("sweeper waits", reason=str(error))
-        return 0
+        log.warning("sweeper waits", part=part, reason=str(error))
+    except Exception:
+        log.exception("sweeper failed", part=part)
+    return 0
 
 
 finish_orders = Loop("finish_orders", Sweeper().step, interval_seconds=0.5)

@@ -20,6 +20,8 @@ from services.order.providers.registry import provider
 log = structlog.get_logger(__name__)
 
 KEPT_BATCH_SIZE = 50
+# Those that fail stay where they are: so many of them may stand before the next one.
+KEPT_LOOKED_AT_MAX = 500
 
 
 def receive(*, provider_name: str, headers: Mapping[str, str], body: bytes) -> None:
@@ -40,27 +42,22 @@ def receive(*, provider_name: str, headers: Mapping[str, str], body: bytes) -> N
 def book_kept(payment_id: UUID | None = None) -> int:
     """Book the kept notices whose payment is known by now; return how many were dealt with.
 
-    Raises Unavailable when inventory does not answer; what is left is booked another time.
+    Raises Unavailable when inventory does not answer; what is left is booked another time, and so
+    is one that fails.
     """
     done = 0
-    for row in notices.kept(payment_id)[:KEPT_BATCH_SIZE]:
-        notice = Notice(
-            notice_id=row.notice_id,
-            payment_id=row.payment_id,
-            outcome=Outcome(row.outcome),
-            amount=row.amount,
-            currency=row.currency,
-            reference=row.reference,
-        )
-        payment = Payment.objects.get(pk=row.payment_id)
+    for row in notices.kept(payment_id)[:KEPT_LOOKED_AT_MAX]:
         try:
-            _require_amount(notice, payment)
-        except Problem as refusal:
-            log.error("kept webhook refused", provider=row.provider, reason=str(refusal))
-            _drop(row, refusal)
-        else:
-            _book(notice, payment, partial(notices.mark_booked, row))
+            _book_kept(row)
+        except Unavailable:
+            raise
+        except Exception:
+            # One bad notice must not keep the others from being booked.
+            log.exception("kept webhook not booked", notice=str(row))
+            continue
         done += 1
+        if done == KEPT_BATCH_SIZE:
+            break
     return done
 
 
@@ -72,8 +69,29 @@ def book_kept_if_possible(payment_id: UUID) -> None:
         log.warning("left to the sweeper", payment_id=str(payment_id), reason=str(error))
 
 
+def _book_kept(row: WebhookNotice) -> None:
+    notice = Notice(
+        notice_id=row.notice_id,
+        payment_id=row.payment_id,
+        outcome=Outcome(row.outcome),
+        amount=row.amount,
+        currency=row.currency,
+        reference=row.reference,
+    )
+    payment = Payment.objects.get(pk=row.payment_id)
+    try:
+        _require_amount(notice, payment)
+    except Problem as refusal:
+        log.error("kept webhook refused", provider=row.provider, reason=str(refusal))
+        notices.refuse(row, refusal.code)
+    else:
+        _book(notice, payment, partial(notices.mark_booked, row))
+
+
 def _take(provider_name: str, notice: Notice) -> None:
-    if notices.is_known(provider_name, notice.notice_id):
+    known = notices.find(provider_name, notice.notice_id)
+    # What was refused is refused again, with the same answer.
+    if known is not None and not known.refusal:
         log.info("webhook received before", provider=provider_name, notice_id=notice.notice_id)
         return
     payment = Payment.objects.filter(pk=notice.payment_id, provider=provider_name).first()
@@ -87,7 +105,12 @@ def _take(provider_name: str, notice: Notice) -> None:
         # It may have come in at that moment, and not have seen the notice.
         book_kept_if_possible(notice.payment_id)
         return
-    _require_amount(notice, payment)
+    try:
+        _require_amount(notice, payment)
+    except Problem as refusal:
+        notices.keep_refused(provider_name, notice, refusal.code)
+        failpoint("order.webhook.refused")
+        raise
     _book(notice, payment, partial(notices.record, provider_name, notice))
 
 
@@ -100,13 +123,6 @@ def _book(notice: Notice, payment: Payment, record: Record) -> None:
     failpoint("order.webhook.booked")
     if paid:
         saga.advance_if_possible(Order.objects.get(pk=payment.order_id))
-
-
-def _drop(row: WebhookNotice, refusal: Problem) -> None:
-    try:
-        notices.mark_booked(row, refusal.code)
-    except notices.BookedAlready:
-        log.info("webhook dealt with before", notice_id=row.notice_id)
 
 
 def _require_amount(notice: Notice, payment: Payment) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 SESSIONS = "/v1/checkout/sessions"
 REFUNDS = "/v1/refunds"
+EXPIRES_SECONDS_MIN = 30 * 60
 
 
 class StripeApi:
@@ -66,6 +67,10 @@ class StripeApi:
         if method == "POST" and key in self._by_key:
             return 200, self._by_key[key]
         if (method, path) == ("POST", SESSIONS):
+            if int(form["expires_at"]) < time.time() + EXPIRES_SECONDS_MIN:
+                message = "`expires_at` must be at least 30 minutes from creation."
+                error = {"type": "invalid_request_error", "param": "expires_at"}
+                return 400, {"error": error | {"message": message}}
             return 200, self._remember(key, self._new_session(form))
         if (method, path) == ("POST", REFUNDS):
             self.refunds.append({"id": f"re_{len(self.refunds)}", "object": "refund"} | form)

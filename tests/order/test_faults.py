@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from common.errors import Unavailable
 from common.ids import derived_token
@@ -203,6 +205,45 @@ def test_an_interrupted_charge_of_an_order_that_is_over_keeps_no_money(
     assert refunded == [Payment.objects.get()]
     assert Payment.objects.get().status == "DECLINED"
     assert violations() == []
+
+
+def test_a_crash_before_the_holds_are_extended_is_made_good_by_the_sweeper(
+    ann, on_sale, crash_at, settings
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    crash_at(saga, "extend_holds")
+    with pytest.raises(Crash):
+        ann.pay(order_id, "sandbox_later")
+    assert Payment.objects.get().due_at < timezone.now() + timedelta(seconds=20)
+
+    make_due()
+    sweep_payments()
+
+    order = Order.objects.get()
+    more = timedelta(seconds=settings.HOLD_EXTENSION_SECONDS)
+    assert order.extended_until == order.expires_at + more
+    assert Payment.objects.get().due_at == saga.overdue_at(order.extended_until)
+
+
+def test_more_time_is_asked_for_again_while_inventory_is_away_and_once_where_it_gives_none(
+    ann, on_sale, inventory, road
+):
+    order_id = ann.place({on_sale(10): 2}).body["id"]
+    road.plan("down", "down")
+    ann.pay(order_id, "sandbox_later")
+    make_due()
+    sweep_payments()
+    assert Payment.objects.get().due_at < timezone.now() + timedelta(seconds=10)
+    inventory.release(reservation_ids(order_id)[0])
+    road.calls.clear()
+
+    make_due()
+    sweep_payments()
+
+    order = Order.objects.get()
+    assert order.extended_until is None
+    assert Payment.objects.get().due_at == saga.overdue_at(order.expires_at)
+    assert len(road.calls) == 1
 
 
 def test_a_refund_that_fails_is_tried_again(ann, on_sale, inventory, crash_at):

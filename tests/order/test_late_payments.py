@@ -6,11 +6,13 @@ from functools import partial
 
 import pytest
 
-from services.order import late, notices, orphans, saga, webhooks
+from common.repairing import repair_all
+from services.order import late, notices, orphans, payments, saga, webhooks
 from services.order.models import Order, Payment
 from services.order.providers import sandbox
 from services.order.providers.base import Notice, Outcome
-from services.order.states import ORDER_STEPS, Actor
+from services.order.repairing import REPAIRS
+from services.order.states import ORDER_STEPS, PAYMENT_STEPS, Actor
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.common.concurrency import times, together
 from tests.order.conftest import Crash
@@ -137,6 +139,48 @@ def test_money_gets_the_units_or_goes_back_whoever_brings_it_and_whenever(
     assert inventory.stock(ticket) == kept
     sweep()
     assert (inventory.stock(ticket), violations()) == (kept, [])
+
+
+def test_an_order_that_is_over_tells_that_money_is_owed_not_that_it_is_back(ann, order_id):
+    ann.pay(order_id, "sandbox_later")
+    ann.cancel(order_id)
+
+    deliver(captured(Payment.objects.get()))
+
+    assert order_events() == ["order.placed", "order.cancelled", "order.refund_due"]
+
+
+@pytest.mark.parametrize("repair", ["give_money_back", "expire_order", "refund_payment"])
+def test_an_operator_may_take_the_steps_that_repairs_take(
+    ann, order_id, inventory, monkeypatch, repair
+):
+    taken = []
+    for module, table in ((saga, ORDER_STEPS), (payments, PAYMENT_STEPS)):
+        apply = module.apply
+
+        def noted(pk, step, *, apply=apply, table=table, **more):
+            done = apply(pk, step, **more)
+            taken.extend([table[step]] if done else [])
+            return done
+
+        monkeypatch.setattr(module, "apply", noted)
+    row_id = order_id
+    if repair == "expire_order":
+        lose(inventory, order_id)
+    else:
+        row_id = ann.pay(order_id).body["payment"]["id"]
+        status = "CAPTURED" if repair == "give_money_back" else "REFUND_DUE"
+        Payment.objects.update(status=status)
+        Order.objects.update(status="CANCELLED")
+        row_id = order_id if repair == "give_money_back" else row_id
+        taken.clear()
+
+    [done] = repair_all([{"repair": repair, "id": row_id, "why": "a test"}], REPAIRS)
+
+    assert done["ok"], done
+    assert taken
+    assert all(Actor.OPERATOR in step.by for step in taken)
+    assert Actor.OPERATOR in PAYMENT_STEPS["owe_refund"].by
 
 
 def test_an_order_gets_its_units_again_once_and_is_refunded_the_next_time(

@@ -11,6 +11,7 @@ from django.utils import timezone
 from common.times import iso
 from services.order import inventory_client, saga
 from services.order.models import Order, Payment
+from services.order.paying import _require_payable
 from services.order.providers import sandbox
 from services.order.providers.base import Outcome
 from tests.common.concurrency import times, together
@@ -89,6 +90,32 @@ def test_an_order_that_is_over_cannot_be_paid(ann, on_sale, order_id):
     assert (refused.status, refused.code) == (409, "order_not_payable")
     assert (late.status, late.code) == (409, "order_expired")
     assert not Payment.objects.exists()
+
+
+def test_what_only_a_clock_says_is_not_kept(ann, order_id):
+    make_overdue(order_id, by_seconds=0.1)
+    early = ann.pay(order_id)
+    assert (early.status, early.code) == (409, "order_expired")
+
+    Order.objects.update(extended_until=timezone.now() + timedelta(seconds=60))
+    paid = ann.pay(order_id)
+
+    assert (paid.status, paid.body["order"]["status"]) == (200, "CONFIRMED")
+    assert violations() == []
+
+
+def test_the_time_to_pay_is_what_the_order_says_now_and_what_its_state_says_is_kept(ann, order_id):
+    make_overdue(order_id)
+    read_before = Order.objects.get()
+    Order.objects.update(extended_until=timezone.now() + timedelta(seconds=60))
+    _require_payable(read_before)
+    make_overdue(order_id)
+    saga.advance(Order.objects.get())
+
+    for replayed in (None, "true"):
+        refused = ann.pay(order_id)
+        assert (refused.status, refused.code) == (409, "order_expired")
+        assert refused.headers.get("Idempotent-Replayed") == replayed
 
 
 def test_fifty_payments_at_once_take_the_money_once(

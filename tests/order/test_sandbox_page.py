@@ -37,7 +37,7 @@ def test_what_the_shop_refuses_is_told_and_the_payment_stays_open(ann, pending, 
     assert (delivery["status"], delivery["code"]) == (400, code)
     assert delivery["detail"]
     assert Order.objects.get().status == "AWAITING_PAYMENT"
-    assert not WebhookNotice.objects.exists()
+    assert not WebhookNotice.objects.filter(refusal="").exists()
     assert ann.settle(str(pending.pk), "captured").body["status"] == "CAPTURED"
 
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
-from services.order import saga
+from common.ids import uuid7
+from services.order import saga, sweeping
+from services.order.booking import book
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import registry, stripe
+from services.order.providers.base import Charge, Outcome
+from services.order.providers.sandbox import SandboxProvider
 from services.order.providers.stripe import StripeProvider
 from services.order.sweeping import sweep_orders, sweep_payments
 from tests.order.conftest import Crash
-from tests.order.driver import make_due, make_overdue, violations
+from tests.order.driver import (
+    expired,
+    hear,
+    make_due,
+    make_overdue,
+    reservation_ids,
+    violations,
+)
 from tests.order.stripe_api import StripeApi, event, signature
 
 pytestmark = pytest.mark.django_db
@@ -28,6 +41,7 @@ EXPIRED = "checkout.session.expired"
 @pytest.fixture(autouse=True)
 def api(settings, monkeypatch):
     """Serve Stripe's API locally and let the shop be configured for it."""
+    settings.PAYMENT_PROVIDER = "stripe"
     settings.STRIPE_SECRET_KEY = "sk_test_local"
     settings.STRIPE_WEBHOOK_SECRET = SECRET
     with StripeApi() as api:
@@ -263,6 +277,60 @@ def test_an_interrupted_charge_of_an_order_that_is_over_closes_its_page(
     assert Payment.objects.get().status == "DECLINED"
 
 
+def test_a_payment_that_stripe_never_heard_of_ends_when_its_order_is_over_for_long(
+    ann, api, order_id
+):
+    api.fail(503, type="api_error")
+    assert ann.pay(order_id).status == 503
+    Payment.objects.update(created_at=timezone.now() - timedelta(minutes=11))
+    ann.cancel(order_id)
+
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get().status == "DECLINED"
+    assert api.sessions == {}
+    assert violations() == []
+
+
+def test_the_trouble_of_one_payment_delays_no_refund_of_another(ann, bob, api, on_sale):
+    ticket = on_sale(5)
+    troubled, refunded = (buyer.place({ticket: 1}).body["id"] for buyer in (ann, bob))
+    for buyer, order_id in ((ann, troubled), (bob, refunded)):
+        buyer.pay(order_id)
+        api.pay(Payment.objects.get(order_id=order_id).provider_reference)
+    past = timezone.now() - timedelta(seconds=2)
+    Payment.objects.update(status="REFUND_DUE", due_at=past)
+    Payment.objects.filter(order_id=troubled).update(due_at=past - timedelta(seconds=1))
+    api.fail(500, type="api_error")
+
+    assert sweep_payments() == 2
+
+    assert Payment.objects.get(order_id=troubled).status == "REFUND_DUE", "it is tried again"
+    assert Payment.objects.get(order_id=refunded).status == "REFUNDED"
+
+
+def test_a_stripe_that_hangs_holds_a_round_up_for_a_bounded_time(
+    ann, api, order_id, payment, monkeypatch
+):
+    monkeypatch.setattr(stripe, "READ_TIMEOUT_SECONDS", 0.2)
+    impatient = {"stripe": StripeProvider(api.url)}
+    monkeypatch.setattr(registry, "_providers", lambda: impatient)
+    monkeypatch.setattr(sweeping, "ROUND_SECONDS_MAX", 0.5)
+    api.hang(0.5)
+    Payment.objects.update(status="REFUND_DUE")
+    for _ in range(9):
+        payment.pk, payment.status = uuid7(), "REFUND_DUE"
+        payment.save(force_insert=True)
+    Payment.objects.update(due_at=timezone.now())
+
+    started = time.monotonic()
+    tried = sweep_payments()
+
+    assert 1 <= tried < 10
+    assert time.monotonic() - started < 2.0
+
+
 @pytest.mark.parametrize("late_payment", ["refund", "rereserve"])
 @pytest.mark.parametrize("end", ["cancel", "expire"])
 def test_the_page_of_an_order_that_is_over_is_closed_unless_late_money_is_welcome(
@@ -284,26 +352,169 @@ def test_the_page_of_an_order_that_is_over_is_closed_unless_late_money_is_welcom
         sweep_payments()
 
     welcome = (end, late_payment) == ("expire", "rereserve")
-    assert session["status"] == ("open" if welcome else "expired")
-    assert Payment.objects.get().due_at is None
-    assert Payment.objects.get().status == "CREATED", "a webhook says what became of it"
+    payment = Payment.objects.get()
+    if welcome:
+        assert (session["status"], payment.status) == ("open", "CREATED")
+        assert payment.due_at == payment.created_at + StripeProvider.page_lifetime
+    else:
+        assert (session["status"], payment.status) == ("expired", "DECLINED")
+        assert payment.due_at is None
     deliver(event(session, EXPIRED))
     assert Payment.objects.get().status == "DECLINED"
+    assert violations() == []
 
 
-def test_a_page_that_was_paid_before_it_could_be_closed_is_left_to_its_webhook(
-    ann, api, order_id, session
-):
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+def test_money_is_given_back_although_its_webhook_never_comes(ann, api, order_id, session, end):
     api.pay(session["id"])
-    ann.cancel(order_id)
+    if end == "cancel":
+        ann.cancel(order_id)
+    else:
+        make_overdue(order_id)
+        sweep_orders()
+
     make_due()
     sweep_payments()
-    assert Payment.objects.get().status == "CREATED"
-
-    deliver(event(session, COMPLETED))
 
     assert Payment.objects.get().status == "REFUNDED"
     assert len(api.refunds) == 1
+    assert ann.order(order_id).body["late_payment"] == "refunded"
+    assert violations() == []
+    assert deliver(event(session, COMPLETED)).status_code == 200
+    assert len(api.refunds) == 1, "and a late webhook changes nothing"
+
+
+def test_money_that_comes_after_a_decline_is_given_back_from_where_it_lies(
+    api, order_id, session, payment
+):
+    # The answer to the charge was lost, and the payment has ended without knowing its page.
+    Payment.objects.update(status="DECLINED", provider_reference="")
+    api._by_key.clear()
+    api.pay(session["id"])
+
+    assert deliver(event(session, COMPLETED)).status_code == 200
+
+    assert Payment.objects.get().status == "REFUNDED"
+    assert Payment.objects.get().provider_reference == session["id"]
+    [refund] = api.refunds
+    assert refund["payment_intent"] == f"pi_{session['id']}"
+    assert len(api.sessions) == 1
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire", "pay in another way"])
+def test_a_page_is_closed_within_seconds_when_its_order_needs_it_no_more(
+    ann, order_id, session, payment, end
+):
+    if end == "cancel":
+        ann.cancel(order_id)
+    elif end == "expire":
+        hear("inventory", "reservation.expired", expired(order_id))
+    else:
+        ann.pay(order_id, key="another")
+        other = Payment.objects.exclude(pk=payment.pk).get()
+        book(other, Charge(Outcome.CAPTURED, other.provider_reference))
+
+    sweep_payments()
+
+    assert session["status"] == "expired"
+    payment.refresh_from_db()
+    assert (payment.status, payment.due_at) == ("DECLINED", None)
+
+
+def test_a_page_whose_order_ends_while_the_sweeper_looks_is_looked_at_again(
+    ann, order_id, session, monkeypatch
+):
+    overdue_at = saga.overdue_at
+
+    def cancelled_meanwhile(moment):
+        ann.cancel(order_id)
+        return overdue_at(moment)
+
+    make_due()
+    monkeypatch.setattr(saga, "overdue_at", cancelled_meanwhile)
+    sweep_payments()
+    monkeypatch.undo()
+    assert session["status"] == "open"
+    assert Payment.objects.get().due_at <= timezone.now()
+
+
+def test_a_provider_that_is_not_configured_any_more_spoils_no_purchase_and_is_named(
+    ann, on_sale, inventory, api, order_id, session, payment, monkeypatch, settings
+):
+    api.pay(session["id"])
+    Payment.objects.update(status="REFUND_DUE", updated_at=timezone.now() - timedelta(minutes=1))
+    settings.PAYMENT_PROVIDER = "sandbox"
+    both = registry._providers() | {"sandbox": SandboxProvider()}
+    monkeypatch.setattr(registry, "_providers", lambda: {"sandbox": both["sandbox"]})
+    inventory.release(reservation_ids(order_id)[0])
+
+    paid = ann.pay(order_id, "sandbox_ok", key="another")
+
+    assert (paid.status, paid.body["payment"]["status"]) == (200, "REFUNDED")
+    assert Payment.objects.get(pk=payment.pk).status == "REFUND_DUE"
+    make_due()
+    assert sweep_payments() == 1
+    [violation] = violations()
+    assert "stripe, which is not configured" in violation
+
+    monkeypatch.setattr(registry, "_providers", lambda: both)
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get(pk=payment.pk).status == "REFUNDED"
+    assert len(api.refunds) == 1
+    assert ann.order(order_id).body["payment_methods"] == []
+    other = ann.place({on_sale(5): 1}, key="other").body["id"]
+    assert "stripe_checkout" not in ann.order(other).body["payment_methods"]
+
+
+def test_welcome_late_money_is_found_without_a_webhook_when_its_page_is_over(
+    ann, api, order_id, session, settings
+):
+    settings.LATE_PAYMENT = "rereserve"
+    make_overdue(order_id)
+    sweep_orders()
+    api.pay(session["id"])
+    Payment.objects.update(created_at=timezone.now() - StripeProvider.page_lifetime)
+
+    make_due()
+    sweep_payments()
+
+    assert (Order.objects.get().status, Payment.objects.get().status) == ("CONFIRMED", "CAPTURED")
+    assert violations() == []
+
+
+def test_money_that_is_on_its_way_when_the_order_is_over_is_asked_for_until_it_is_known(
+    ann, api, order_id, session
+):
+    session |= {"status": "complete", "payment_status": "unpaid"}
+    ann.cancel(order_id)
+    for _ in range(2):
+        make_due()
+        sweep_payments()
+        payment = Payment.objects.get()
+        assert payment.status == "CREATED"
+        assert payment.due_at > timezone.now() + timedelta(minutes=59)
+
+    api.pay(session["id"])
+    make_due()
+    sweep_payments()
+
+    assert Payment.objects.get().status == "REFUNDED"
+
+
+def test_a_payment_of_an_order_that_is_over_and_that_nobody_asks_about_shows_in_the_audit(
+    ann, order_id, session, payment
+):
+    ann.cancel(order_id)
+    old = timezone.now() - StripeProvider.page_lifetime
+    Payment.objects.update(due_at=None, created_at=old + timedelta(minutes=1))
+    assert violations() == []
+
+    Payment.objects.update(created_at=old - timedelta(minutes=1))
+
+    [violation] = violations()
+    assert str(payment.pk) in violation
 
 
 def test_a_page_that_was_paid_while_it_was_closed_is_looked_at_again(api, payment, session):

@@ -9,10 +9,12 @@ from functools import partial
 
 import pytest
 import urllib3
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from common.ids import derived_uuid
-from services.order import notices, webhooks
+from services.order import booking, notices, orphans, sweeping, webhooks
 from services.order.models import Order, Payment, WebhookNotice
 from services.order.providers import sandbox
 from services.order.providers.base import Notice, Outcome
@@ -95,11 +97,74 @@ def test_an_old_webhook_is_a_400(ann, order_id, pending, age):
 
 @pytest.mark.parametrize("wrong", [{"amount": 1}, {"amount": "5000"}, {"currency": "USD"}], ids=str)
 def test_another_amount_is_a_400_and_books_nothing(ann, order_id, pending, wrong):
-    answer = deliver(sandbox.notice_body(pending, Outcome.CAPTURED, **wrong))
+    body = sandbox.notice_body(pending, Outcome.CAPTURED, **wrong)
+    signature = sandbox.sign(body)
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "amount_mismatch")
+    for _ in range(2):
+        answer = deliver(body, signature)
+        assert (answer.status_code, answer.json()["code"]) == (400, "amount_mismatch")
     assert ann.order(order_id).body["status"] == "AWAITING_PAYMENT"
     assert Payment.objects.get().status == "CREATED"
+    assert not WebhookNotice.objects.exclude(booked_at=None).exists()
+
+
+def let_days_pass():
+    long_ago = timezone.now() - notices.RETENTION - timedelta(seconds=1)
+    WebhookNotice.objects.update(received_at=long_ago)
+    WebhookNotice.objects.exclude(booked_at=None).update(booked_at=long_ago)
+
+
+@pytest.mark.parametrize("kept_first", [False, True])
+def test_captured_money_of_another_amount_is_in_the_audit_until_a_person_has_dealt_with_it(
+    ann, order_id, unknown, kept_first
+):
+    if not kept_first:
+        pay_later(ann, order_id)
+    answer = deliver(sandbox.notice_body(unknown, Outcome.CAPTURED, amount=5001))
+    assert answer.status_code == (200 if kept_first else 400)
+    if kept_first:
+        pay_later(ann, order_id)
+
+    notice = WebhookNotice.objects.get()
+    assert (notice.refusal, notice.amount) == ("amount_mismatch", 5001)
+    let_days_pass()
+    assert notices.purge_notices() == 0
+    assert webhooks.book_kept() == 0
+    [violation] = violations()
+    assert "5001 EUR" in violation
+    assert str(unknown.pk) in violation
+
+    call_command("notices", "close", "sandbox", notice.notice_id, "--reason", "refunded there")
+
+    assert violations() == []
+    let_days_pass()
+    assert notices.purge_notices() == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DECLINED, Outcome.PENDING])
+def test_news_of_no_money_with_another_amount_is_refused_and_forgotten(pending, outcome):
+    assert deliver(sandbox.notice_body(pending, outcome, amount=1)).status_code == 400
+
+    assert not WebhookNotice.objects.exists()
+    assert violations() == []
+
+
+def test_a_person_lists_what_waits_and_closes_it_once(ann, unknown, capsys):
+    deliver(sandbox.notice_body(unknown, Outcome.CAPTURED))
+    notice_id = WebhookNotice.objects.get().notice_id
+    call_command("notices", "list")
+    assert f"sandbox  {notice_id}  5000 EUR captured" in capsys.readouterr().out
+
+    close = partial(call_command, "notices", "close", "sandbox", notice_id, "--reason")
+    with pytest.raises(CommandError, match="a reason says something"):
+        close(" ")
+    close("a test's")
+    with pytest.raises(CommandError, match="no notice"):
+        close("again")
+
+    assert WebhookNotice.objects.get().refusal == "closed"
+    call_command("notices", "list")
+    assert "No notice waits." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -186,7 +251,7 @@ def test_a_refused_webhook_leaves_its_nonce_free_for_the_genuine_one(order_id, p
     deliver(sandbox.notice_body(pending, Outcome.CAPTURED, amount=1))
     deliver(genuine, sandbox.sign(genuine, secret="somebody else's"))
 
-    assert not WebhookNotice.objects.exists()
+    assert not WebhookNotice.objects.filter(refusal="").exists()
     assert deliver(genuine).status_code == 200
     assert Payment.objects.get().status == "CAPTURED"
 
@@ -309,6 +374,62 @@ def test_the_sweeper_books_what_a_crash_has_left_kept(transactional_db, ann, ord
     assert order_events().count("order.paid") == 1
 
 
+def test_a_kept_notice_that_cannot_be_booked_keeps_no_other_from_it(
+    transactional_db, ann, bob, on_sale, monkeypatch, caplog
+):
+    ticket = on_sale(5)
+    bad, good = (
+        Payment.objects.get(
+            pk=buyer.pay(buyer.place({ticket: 1}).body["id"], "sandbox_later").body["payment"]["id"]
+        )
+        for buyer in (ann, bob)
+    )
+    for payment in (bad, good):
+        notices.keep("sandbox", Notice(str(payment.pk), payment.pk, "captured", 2500, "EUR", "r"))
+    book = booking.book
+
+    def fails_for_one(payment, *args):
+        if payment.pk == bad.pk:
+            raise RuntimeError("a bug")
+        return book(payment, *args)
+
+    monkeypatch.setattr(booking, "book", fails_for_one)
+
+    assert webhooks.book_kept() == 1
+
+    assert Payment.objects.get(pk=good.pk).status == "CAPTURED"
+    assert Payment.objects.get(pk=bad.pk).status == "CREATED"
+    assert "kept webhook not booked" in caplog.text
+
+
+PARTS = {
+    "orders": (sweeping, "sweep_orders"),
+    "payments": (sweeping, "sweep_payments"),
+    "notices": (webhooks, "book_kept"),
+    "orphans": (orphans.OrphanSearch, "step"),
+}
+
+
+@pytest.mark.parametrize("bad", PARTS)
+def test_a_part_of_the_sweeper_that_fails_keeps_no_other_from_its_work(db, monkeypatch, bad):
+    called = []
+
+    def part(name):
+        def work(*args):
+            called.append(name)
+            if name == bad:
+                raise RuntimeError("a bug")
+            return 1
+
+        return work
+
+    for name, (owner, attribute) in PARTS.items():
+        monkeypatch.setattr(owner, attribute, part(name))
+
+    assert sweeping.Sweeper().step() == len(PARTS) - 1
+    assert called == list(PARTS)
+
+
 @pytest.mark.parametrize("wrong", [{"amount": 1}, {"currency": "USD"}], ids=str)
 def test_a_kept_notice_of_another_amount_is_refused_when_its_payment_appears(
     ann, order_id, unknown, wrong, caplog
@@ -345,7 +466,17 @@ def test_money_for_no_payment_shows_in_the_audit_after_thirty_seconds(ann, unkno
     assert "5000 EUR captured" in violation
 
 
-def test_booked_notices_are_forgotten_after_two_days_and_unbooked_ones_never(ann, unknown):
+def test_news_of_no_money_for_no_payment_is_no_finding_and_is_forgotten(ann, unknown):
+    for outcome in (Outcome.DECLINED, Outcome.PENDING):
+        deliver(sandbox.notice_body(unknown, outcome))
+    assert notices.purge_notices() == 0
+    let_days_pass()
+    assert violations() == []
+
+    assert notices.purge_notices() == 2
+
+
+def test_booked_notices_are_forgotten_after_two_days_and_unbooked_money_never(ann, unknown):
     long_ago = timezone.now() - notices.RETENTION - timedelta(seconds=1)
     for booked_at in (long_ago, timezone.now(), None):
         deliver(sandbox.notice_body(unknown, Outcome.CAPTURED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -56,6 +57,8 @@ class PaymentProvider(Protocol):
     name: str
     # What a buyer may choose; unique over all providers, the default first.
     methods: tuple[str, ...]
+    # How long a page can take money at most; None where no money is ever taken.
+    page_lifetime: timedelta | None
 
     def charge(self, payment: Payment) -> Charge:
         """Take the payment's amount."""
@@ -63,9 +66,12 @@ class PaymentProvider(Protocol):
     def refund(self, payment: Payment) -> None:
         """Give back whatever was taken for the payment, in full; nothing taken is fine too."""
 
-    def close(self, payment: Payment) -> None:
-        """Let a pending payment be paid no more, as its order is over. Money that is on its way
-        all the same is dealt with when it comes."""
+    def close(self, payment: Payment) -> Charge | None:
+        """Let a pending payment be paid no more, as its order is over, and return what has become
+        of it; None if its page stays open.
+
+        PENDING is money on its way: asking again will tell.
+        """
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice | None:
         """Return what a webhook says, None if it is no news of a payment of ours.

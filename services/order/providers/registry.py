@@ -1,7 +1,8 @@
-"""The configured providers (settings.PAYMENT_PROVIDERS), by name and by payment method."""
+"""The configured providers: all of them refund and report, one takes new payments."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from typing import cast
 
@@ -10,6 +11,9 @@ from django.utils.module_loading import import_string
 
 from common.errors import NotFound
 from services.order.providers.base import PaymentProvider
+
+# Nobody can be asked: longer than any page is known to live.
+UNKNOWN_PAGE_LIFETIME = timedelta(hours=24)
 
 
 def provider(name: str) -> PaymentProvider:
@@ -21,8 +25,20 @@ def provider(name: str) -> PaymentProvider:
 
 
 def methods() -> dict[str, PaymentProvider]:
-    """Return every payment method with its provider, the default method first."""
-    return {method: one for one in _providers().values() for method in one.methods}
+    """Return every method of paying with its provider, the default method first."""
+    chosen = provider(settings.PAYMENT_PROVIDER)
+    return dict.fromkeys(chosen.methods, chosen)
+
+
+def is_configured(name: str) -> bool:
+    """Tell whether a provider can be asked."""
+    return name in _providers()
+
+
+def page_lifetime(name: str) -> timedelta | None:
+    """Return how long a provider's pages can take money, also of one that is not configured."""
+    found = _providers().get(name)
+    return UNKNOWN_PAGE_LIFETIME if found is None else found.page_lifetime
 
 
 @cache

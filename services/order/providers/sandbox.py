@@ -40,6 +40,7 @@ class SandboxProvider:
 
     name = "sandbox"
     methods = tuple(_OUTCOMES)
+    page_lifetime = None
 
     def charge(self, payment: Payment) -> Charge:
         outcome = _OUTCOMES[payment.method]
@@ -49,7 +50,7 @@ class SandboxProvider:
     def refund(self, payment: Payment) -> None:
         """Nothing was taken."""
 
-    def close(self, payment: Payment) -> None:
+    def close(self, payment: Payment) -> Charge | None:
         """Its page stays open, so that a person can play the buyer who pays too late."""
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice:

@@ -29,7 +29,8 @@ AGE_SECONDS_MAX = 300
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 1.0, 4.0
 # Stripe allows 30 minutes to 24 hours from now; some more, for a call that comes late.
 SESSION_AT_LEAST = timedelta(minutes=35)
-SESSION_AT_MOST = timedelta(hours=23, minutes=55)
+SESSION_LIFETIME_MAX = timedelta(hours=24)
+SESSION_AT_MOST = SESSION_LIFETIME_MAX - timedelta(minutes=5)
 ITEM_NAME_LENGTH_MAX = 250
 
 # Nothing is to be paid for a free order.
@@ -47,6 +48,7 @@ class StripeProvider:
 
     name = "stripe"
     methods = ("stripe_checkout",)
+    page_lifetime = SESSION_LIFETIME_MAX
 
     def __init__(self, api_base: str = stripe.DEFAULT_API_BASE) -> None:
         timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
@@ -70,6 +72,11 @@ class StripeProvider:
     def refund(self, payment: Payment) -> None:
         try:
             reference = payment.provider_reference or self._session(payment).id
+        except stripe.InvalidRequestError as error:
+            # Refused, as its time is over: so the lost call of the charge has never made one.
+            log.info("no page was made", payment_id=str(payment.pk), reason=str(error))
+            return
+        try:
             session = _ask(lambda: self._client.v1.checkout.sessions.retrieve(reference))
             if session.payment_status == "paid":
                 self._give_back(payment, str(session.payment_intent))
@@ -81,12 +88,15 @@ class StripeProvider:
             # Paid a moment ago, perhaps: looking again will tell.
             raise _away() from error
 
-    def close(self, payment: Payment) -> None:
+    def close(self, payment: Payment) -> Charge | None:
+        reference = payment.provider_reference
         try:
-            _ask(lambda: self._client.v1.checkout.sessions.expire(payment.provider_reference))
+            _ask(lambda: self._client.v1.checkout.sessions.expire(reference))
         except stripe.InvalidRequestError as error:
-            # Paid, or over by itself; a webhook says which.
+            # Paid, or over by itself; a webhook would say which, but may never come.
             log.info("page not closed", payment_id=str(payment.pk), reason=str(error))
+            return Charge(self._outcome(reference), reference)
+        return Charge(Outcome.DECLINED, reference)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notice | None:
         event = _verified(headers.get(SIGNATURE_HEADER, ""), body)
@@ -118,6 +128,16 @@ class StripeProvider:
                 {"idempotency_key": str(payment.pk)},
             )
         )
+
+    def _outcome(self, reference: str) -> Outcome:
+        """Ask what has become of a session."""
+        try:
+            session = _ask(lambda: self._client.v1.checkout.sessions.retrieve(reference))
+        except stripe.InvalidRequestError as error:
+            raise _away() from error
+        if session.payment_status in _PAID:
+            return Outcome.CAPTURED
+        return Outcome.DECLINED if session.status == "expired" else Outcome.PENDING
 
     def _give_back(self, payment: Payment, payment_intent: str) -> None:
         _ask(
