@@ -21,13 +21,12 @@ from services.order import history_audit, key_audit, notices
 from services.order.models import Order, OrderItem, Payment, TicketOffer
 from services.order.offers import offer_document
 from services.order.providers.registry import is_configured, page_lifetime
-from services.order.states import OrderStatus, PaymentStatus
+from services.order.states import OVER, OrderStatus, PaymentStatus
 
 # I10: whatever was interrupted is finished by then.
 SETTLED_WITHIN = timedelta(seconds=30)
 
 _PAID_FOR = frozenset({OrderStatus.PAID, OrderStatus.CONFIRMED})
-_OVER = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED})
 _OWED = frozenset({PaymentStatus.CAPTURED, PaymentStatus.REFUND_DUE})
 
 
@@ -94,7 +93,7 @@ def _money() -> Iterable[Violation]:
             if got != [(total, currency)]:
                 yield _order("paid_wrong", pk, f": {total} {currency} to pay, captured {got}")
         elif got:
-            finding = "money_kept" if status in _OVER else "paid_unbooked"
+            finding = "money_kept" if status in OVER else "paid_unbooked"
             text = f" is {status}, yet {got} was captured and is not given back"
             yield _order(finding, pk, text)
 

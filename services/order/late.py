@@ -19,12 +19,11 @@ from common.ids import derived_token
 from services.order import inventory_client
 from services.order.inventory_client import HoldRequest
 from services.order.models import Order, OrderItem, TicketOffer
-from services.order.states import OrderStatus
+from services.order.states import OVER
 
 log = structlog.get_logger(__name__)
 
 REFUND, RERESERVE = "refund", "rereserve"
-_OVER = (OrderStatus.EXPIRED, OrderStatus.CANCELLED)
 
 
 def ids_of_line(user_id: str, key: str, ticket_id: int) -> tuple[str, str]:
@@ -70,7 +69,7 @@ def let_go(order_id: UUID) -> None:
     """Give holds back that nobody made use of, as the order was over or taken up by another."""
     order = Order.objects.prefetch_related("items").get(pk=order_id)
     again = {_again(order, item) for item in order.items.all()}
-    if order.status in _OVER:
+    if order.status in OVER:
         _release(sorted(again - {item.pk for item in order.items.all()}))
 
 

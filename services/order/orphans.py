@@ -24,7 +24,7 @@ from services.order import inventory_client, saga
 from services.order.inventory_client import OrphanSuspect
 from services.order.models import Order
 from services.order.refusals import interrupted
-from services.order.states import ORDER_STEPS, OrderStatus
+from services.order.states import ORDER_STEPS, OVER, OrderStatus
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,6 @@ FAILURES_MAX = 3
 # A hold that was in line once stays so, but for what is done behind the order service's back.
 ALL_AGAIN_AFTER_SECONDS = 60.0
 
-_OVER = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED})
 _SOLD = frozenset({OrderStatus.PAID, OrderStatus.CONFIRMED})
 
 
@@ -97,8 +96,8 @@ def fit(order_id: UUID, reservation_ids: set[str], order: Order | None) -> int:
         log.warning("torn purchase", order_id=str(order_id), holds=sorted(reservation_ids))
     own = {item.pk for item in order.items.all()}
     # What belongs to no line of the order was held for a request that lost to another one.
-    over = reservation_ids if order.status in _OVER else reservation_ids - own
-    if over and saga.release_holds(sorted(over)) and order.status in _OVER:
+    over = reservation_ids if order.status in OVER else reservation_ids - own
+    if over and saga.release_holds(sorted(over)) and order.status in OVER:
         saga.settle(order)
     unsold = reservation_ids & own if order.status in _SOLD else set()
     if unsold and order.status == OrderStatus.PAID:

@@ -13,9 +13,7 @@ from common.repairing import EVENT_REPAIRS, Item, Repair
 from common.transactions import in_transaction
 from services.order import inventory_client, orphans, payments, saga
 from services.order.models import Order, OrderItem, Payment
-from services.order.states import OrderStatus, PaymentStatus
-
-_OVER = (OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED)
+from services.order.states import OVER, PaymentStatus
 
 
 class _OrderStands(Exception):
@@ -65,7 +63,7 @@ def give_money_back(item: Item) -> str:
     def owe() -> int:
         # Payment rows before the order's row, as everywhere, so that nobody deadlocks.
         owed = payments.owe_refunds(order_id)
-        over = Order.objects.filter(pk=order_id, status__in=_OVER)
+        over = Order.objects.filter(pk=order_id, status__in=OVER)
         if not over.update(updated_at=F("updated_at")):
             raise _OrderStands
         if owed:

@@ -33,6 +33,10 @@ class OrderStatus(models.TextChoices):
     EXPIRED = "EXPIRED"
 
 
+# An order that holds nothing and costs nothing (any more).
+OVER = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED})
+
+
 class PaymentStatus(models.TextChoices):
     """What a payment can be. REFUNDED is final; CAPTURED is, as long as its order stands."""
 

@@ -28,7 +28,7 @@ from tests.system.late_courses import (
     pay_when_no_units_are_to_be_had,
 )
 from tests.system.repair_courses import give_back_by_repair, let_go_by_repair
-from tests.system.visits import CALL_SECONDS_MAX, SWEPT_SECONDS_MAX, Visit
+from tests.system.visits import CRASHING_SECONDS_MAX, Visit
 
 # Whoever has stopped it starts it again before another one stops it.
 _inventory = threading.Lock()
@@ -91,12 +91,14 @@ def tear(visit: Visit) -> None:
             "order_id": str(derived_uuid(me, key)),
             "buyer_id": me,
         }
-        made = insist(partial(admin.post, "/api/inventory/reservations", hold), CALL_SECONDS_MAX)
+        made = insist(
+            partial(admin.post, "/api/inventory/reservations", hold), CRASHING_SECONDS_MAX
+        )
         made.require(200, 201)
     for key, hold_id in holds.items():
         shown = partial(admin.get, f"/api/inventory/reservations/{hold_id}")
-        read = partial(insist, shown, CALL_SECONDS_MAX)
-        within(SWEPT_SECONDS_MAX, lambda read=read: read().require(200)["status"], "RELEASED")
+        read = partial(insist, shown, CRASHING_SECONDS_MAX)
+        within(CRASHING_SECONDS_MAX, lambda read=read: read().require(200)["status"], "RELEASED")
         assert visit.order(key) is None, "what was given back is not sold under the same key"
 
 
@@ -104,7 +106,7 @@ def change_ticket(visit: Visit) -> None:
     """The catalog has news for order and inventory, and inventory has some for the catalog."""
     name = {"name": f"Seat {secrets.token_hex(4)}"}
     path = f"/api/catalog/tickets/{visit.ticket}"
-    insist(lambda: visit.shop.admin.call("PATCH", path, name), CALL_SECONDS_MAX).require(200)
+    insist(lambda: visit.shop.admin.call("PATCH", path, name), CRASHING_SECONDS_MAX).require(200)
     buy(visit)
 
 

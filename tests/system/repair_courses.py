@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from deploy.stack.layout import ROOT
 from deploy.stack.supervisor import manage_argv
 from tests.system.tables import hex_of, sql
-from tests.system.visits import CALL_SECONDS_MAX, Visit
+from tests.system.visits import CRASHING_SECONDS_MAX, Visit
 
 # In one command, so that it may die at the first, second or third.
 ORDERS = 3
@@ -46,7 +46,7 @@ def give_back_by_repair(visit: Visit) -> None:
 
 def _repair(visit: Visit, name: str, orders: Sequence[str]) -> None:
     items = json.dumps([{"repair": name, "id": order, "why": "a test"} for order in orders])
-    deadline = time.monotonic() + CALL_SECONDS_MAX
+    deadline = time.monotonic() + CRASHING_SECONDS_MAX
     while True:
         done = subprocess.run(
             manage_argv("order", "repair"),
