@@ -191,3 +191,23 @@ def test_a_buyer_who_pays_and_cancels_at_once_is_told_what_is_so(
     assert set(seen) == {"CONFIRMED", "CANCELLED"}
     assert inventory.stock(ticket) == (RACES - seen["CONFIRMED"], 0, seen["CONFIRMED"])
     assert violations() == []
+
+
+def test_many_open_pages_of_one_order_that_are_paid_at_once_keep_the_money_of_one(
+    ann: Buyer, on_sale: Callable[..., int], inventory: Inventory
+) -> None:
+    ticket = on_sale(10)
+    for n in range(RACES // 8):
+        order_id = ann.place({ticket: 1}, key=f"k{n}").body["id"]
+        for page in range(6):
+            ann.pay(order_id, "sandbox_later", key=f"p{n}-{page}")
+        payments = list(Payment.objects.filter(order_id=order_id))
+
+        answers = together(*map(capture, payments), partial(ann.cancel, order_id))
+
+        assert {answer.status_code for answer in answers[:-1]} == {200}
+        statuses = Payment.objects.filter(order_id=order_id).values_list("status", flat=True)
+        bought = Order.objects.get(pk=order_id).status == "CONFIRMED"
+        assert sorted(statuses) == ["CAPTURED"] * bought + ["REFUNDED"] * (6 - bought)
+    settle_everything()
+    assert violations() == []
