@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+
+import pytest
 
 from deploy.stack.supervisor import Stack
 from tests.system.client import Reply, insist, new_key, within
+from tests.system.conftest import private_system, shop_of
 from tests.system.faults import workers
 from tests.system.shop import Shop, at_once
 
 TIMES = 50
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Requests with one key meet in two processes, where no lock of Python's is between them."""
+    with private_system(WEB_WORKERS="2", WEB_THREADS="32") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop(stack: Stack) -> Shop:
+    return shop_of(stack)
 
 
 def require_one_answer(replies: list[Reply], status: int) -> Reply:
