@@ -122,8 +122,8 @@ def empty_the_streams(visit: Visit) -> None:
 
 Scenario = Callable[[Visit], None]
 # lane → failpoint → who comes to it. Lanes run beside each other, the points of one lane one after
-# the other: processes that answer requests (two lanes), their background loops, commands that a
-# person runs, and what takes half a minute.
+# the other: processes that answer requests (one lane, or a call would meet too many deaths), their
+# background loops, commands that a person runs, and what takes half a minute.
 TORN = "torn"
 SCENARIOS: dict[str, dict[str, Scenario]] = {
     "requests": {
@@ -142,8 +142,6 @@ SCENARIOS: dict[str, dict[str, Scenario]] = {
         "order.release.before": cancel,
         "order.release.answered": cancel,
         "order.sweep.claimed": pay_without_inventory,
-    },
-    "money": {
         "order.pay.inserted": pay_before_it_is_known,
         "order.webhook.kept": pay_before_it_is_known,
         "order.webhook.read": pay_later,

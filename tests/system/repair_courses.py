@@ -6,22 +6,30 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from deploy.stack.layout import ROOT
 from deploy.stack.supervisor import manage_argv
 from tests.system.tables import hex_of, sql
 from tests.system.visits import CRASHING_SECONDS_MAX, Visit
 
+T = TypeVar("T")
 # In one command, so that it may die at the first, second or third.
 ORDERS = 3
 
 
 def let_go_by_repair(visit: Visit) -> None:
     """Orders whose holds are lost, so that nobody shall pay for them."""
-    orders = [order for order in (visit.order() for _ in range(ORDERS)) if order]
-    for order in orders:
-        visit.lose_hold(order)
+
+    def broken() -> str | None:
+        order = visit.order()
+        if order:
+            visit.lose_hold(order)
+        return order
+
+    orders = _made(broken)
     _repair(visit, "expire_order", orders)
     for order in orders:
         visit.told.add(visit.buyer, order, "EXPIRED")
@@ -29,19 +37,28 @@ def let_go_by_repair(visit: Visit) -> None:
 
 def give_back_by_repair(visit: Visit) -> None:
     """Cancelled orders whose money was kept."""
-    orders, payments = [], []
-    for order in (visit.order() for _ in range(ORDERS)):
-        if order:
-            declined = visit.pay(order, "sandbox_decline").require(200)
-            visit.cancel(order)
-            orders.append(order)
-            payments.append(declined["payment"]["id"])
-    kept = "UPDATE payment SET status = 'CAPTURED' WHERE id = ? AND status = 'DECLINED'"
-    for payment in payments:
+
+    def broken() -> tuple[str, str] | None:
+        order = visit.order()
+        if order is None:
+            return None
+        declined = visit.pay(order, "sandbox_decline").require(200)
+        visit.cancel(order)
+        payment = str(declined["payment"]["id"])
+        kept = "UPDATE payment SET status = 'CAPTURED' WHERE id = ? AND status = 'DECLINED'"
         sql(visit.stack.layout, "order", kept, hex_of(payment))
-    _repair(visit, "give_money_back", orders)
-    for payment in payments:
+        return order, payment
+
+    made = _made(broken)
+    _repair(visit, "give_money_back", [order for order, _ in made])
+    for _, payment in made:
         visit.await_refund(payment)
+
+
+def _made(broken: Callable[[], T | None]) -> list[T]:
+    """Break several orders beside each other, as each may have to wait for dead processes."""
+    with ThreadPoolExecutor(ORDERS) as pool:
+        return [one for one in pool.map(lambda _: broken(), range(ORDERS)) if one is not None]
 
 
 def _repair(visit: Visit, name: str, orders: Sequence[str]) -> None:
