@@ -123,7 +123,6 @@ def _look_after_page(payment: Payment) -> None:
     if told is None or told.outcome is Outcome.PENDING:
         _look_again(payment, None if told is None else now + ASK_AGAIN_AFTER)
         return
-    failpoint("order.page.closed")
     if book(payment, told):
         saga.advance_if_possible(Order.objects.get(pk=order.pk))
 

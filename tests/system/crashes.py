@@ -21,6 +21,7 @@ from tests.system.client import insist, new_key, within
 from tests.system.faults import without
 from tests.system.late_courses import (
     pay_after_cancelling,
+    pay_another_amount,
     pay_before_it_is_known,
     pay_for_a_lost_hold,
     pay_later,
@@ -144,7 +145,10 @@ SCENARIOS: dict[str, dict[str, Scenario]] = {
         "order.sweep.claimed": pay_without_inventory,
         "order.pay.inserted": pay_before_it_is_known,
         "order.webhook.kept": pay_before_it_is_known,
+        "order.pay.waiting": pay_later,
+        "order.extend.answered": pay_later,
         "order.webhook.read": pay_later,
+        "order.webhook.refused": pay_another_amount,
         "order.webhook.booked": pay_later,
         "order.late.before_reserve": pay_too_late,
         "order.late.reserved": pay_too_late,

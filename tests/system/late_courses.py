@@ -38,6 +38,21 @@ def pay_before_it_is_known(visit: Visit) -> None:
     visit.told.add(visit.buyer, order, "CONFIRMED")
 
 
+def pay_another_amount(visit: Visit) -> None:
+    """The provider tells of another amount; a person deals with it, and the order is paid."""
+    order = visit.order()
+    payment = visit.pending_payment(order)
+    if not order or not payment:
+        return
+    nonce, shown = new_key(), visit.shown(order)
+    visit.tell_of_money(payment, shown["total"] + 1, shown["currency"], nonce, status=400)
+    closing = ("close", "sandbox", nonce, "--reason", "refunded there")
+    closed = visit.stack.manage("order", "notices", *closing)
+    assert closed.returncode == 0, closed.stderr
+    visit.settle(payment)
+    visit.told.add(visit.buyer, order, "CONFIRMED", "EXPIRED")
+
+
 def pay_after_cancelling(visit: Visit) -> None:
     """Order, begin to pay, cancel; then the money comes all the same, and goes back."""
     order = visit.order()

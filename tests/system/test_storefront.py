@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.system.browser import Window, buy_all
 from tests.system.client import within
-from tests.system.shop import PASSWORD, Shop
+from tests.system.shop import PASSWORD, Shop, manage_all
 
 
 def on_sale(shop: Shop, stock: int, **details: object) -> tuple[int, int, str]:
@@ -124,6 +124,12 @@ def test_a_person_plays_every_case_at_the_provider(window: Window, shop: Shop) -
     page.get_by_role("link", name="Back to the order").click()
     expect(page.locator("[data-status=CONFIRMED]")).to_be_visible()
     assert shop.stock(ticket) == (4, 0, 1)
+    # The shop's people deal with the money that nobody had asked for.
+    waiting = manage_all(shop.layout, "manage", "order", "notices", "list").stdout
+    [line] = [one for one in waiting.splitlines() if "amount_mismatch" in one]
+    closing = ("notices", "close", *line.split()[:2], "--reason", "refunded there")
+    assert "closed" in manage_all(shop.layout, "manage", "order", *closing).stdout
+    shop.audit()
 
 
 def test_a_person_pays_in_a_few_seconds_and_the_order_waits_for_it(

@@ -72,7 +72,9 @@ class Visit:
             lambda: self.buyer.post(path, {"outcome": "captured"}), CRASHING_SECONDS_MAX
         ).require(200)
 
-    def tell_of_money(self, payment: str, amount: int, currency: str) -> None:
+    def tell_of_money(
+        self, payment: str, amount: int, currency: str, nonce: str = "", status: int = 200
+    ) -> None:
         """Deliver the provider's own webhook, whether or not the shop knows the payment yet."""
         notice = {
             "payment_id": payment,
@@ -83,13 +85,13 @@ class Visit:
         }
         body = json.dumps(notice).encode()
         secret = self.stack.env["SANDBOX_WEBHOOK_SECRET"].encode()
-        sent_at, nonce = int(time.time()), secrets.token_urlsafe(12)
+        sent_at, nonce = int(time.time()), nonce or secrets.token_urlsafe(12)
         signed = f"{sent_at}.{nonce}.".encode() + body
         mac = hmac.new(secret, signed, hashlib.sha256).hexdigest()
         headers = {"Sandbox-Signature": f"t={sent_at},n={nonce},v1={mac}"}
         path = "/api/payments/webhooks/sandbox"
         deliver = partial(self.shop.visitor.post, path, body, headers=headers)
-        insist(deliver, CRASHING_SECONDS_MAX).require(200)
+        insist(deliver, CRASHING_SECONDS_MAX).require(status)
 
     def lose_hold(self, order: str) -> None:
         """Give the order's hold back behind its back."""
