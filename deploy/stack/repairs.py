@@ -88,11 +88,11 @@ ADVICE: Mapping[str, str] = {
     "notice_unbooked": (
         "A provider tells of money for a payment that is not known here: usually the database was "
         "restored from a backup. Find the buyer at the provider, and refund there; then "
-        "`manage_all.py manage order notices close PROVIDER ID --reason …`."
+        "`manage_all.py manage order notices close PROVIDER/ID --reason …`."
     ),
     "notice_refused": (
         "A provider has taken another amount than was asked for, and nothing was booked. Refund "
-        "there; then `manage_all.py manage order notices close PROVIDER ID --reason …`."
+        "there; then `manage_all.py manage order notices close PROVIDER/ID --reason …`."
     ),
     "payment_unasked": (
         "Look at the provider whether it was paid (Stripe: its reference is the Checkout Session). "

@@ -46,7 +46,7 @@ def pay_another_amount(visit: Visit) -> None:
         return
     nonce, shown = new_key(), visit.shown(order)
     visit.tell_of_money(payment, shown["total"] + 1, shown["currency"], nonce, status=400)
-    closing = ("close", "sandbox", nonce, "--reason", "refunded there")
+    closing = ("close", f"sandbox/{nonce}", "--reason", "refunded there")
     closed = visit.stack.manage("order", "notices", *closing)
     assert closed.returncode == 0, closed.stderr
     visit.settle(payment)

@@ -22,15 +22,16 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         actions.add_parser("list", help="show what waits for a payment or a person")
         closing = actions.add_parser("close", help="note that the money has been dealt with")
-        closing.add_argument("provider", metavar="PROVIDER")
-        closing.add_argument("id", metavar="ID", help="the provider's own id of the notice")
+        # In one word: a provider's id may begin with a dash, and would be taken for an option.
+        closing.add_argument("notice", metavar="PROVIDER/ID", help="as `list` shows it")
         closing.add_argument("--reason", required=True, help="what was done; it is logged")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "list":
             self._list()
         else:
-            self._close(options["provider"], options["id"], options["reason"].strip())
+            provider, _, notice_id = options["notice"].partition("/")
+            self._close(provider, notice_id, options["reason"].strip())
 
     def _list(self) -> None:
         rows = list(notices.money_unbooked())
@@ -38,7 +39,7 @@ class Command(BaseCommand):
             money = f"{row.amount} {row.currency} {row.outcome} for payment {row.payment_id}"
             state = row.refusal or "payment not known"
             since = f"since {iso(row.received_at)}"
-            self.stdout.write(f"{row.provider}  {row.notice_id}  {money}  {since}  {state}")
+            self.stdout.write(f"{row.provider}/{row.notice_id}  {money}  {since}  {state}")
         if not rows:
             self.stdout.write("No notice waits.")
 
@@ -48,4 +49,4 @@ class Command(BaseCommand):
         if not notices.close(provider, notice_id):
             raise CommandError(f"no notice of {provider} waits under the id {notice_id}")
         log.warning("notice closed", provider=provider, notice_id=notice_id, reason=reason)
-        self.stdout.write(f"{provider}  {notice_id}  closed")
+        self.stdout.write(f"{provider}/{notice_id}  closed")
