@@ -140,7 +140,7 @@ def test_a_person_pays_in_a_few_seconds_and_the_order_waits_for_it(
     page.get_by_role("button", name="Pay in a few seconds").click()
     expect(page.locator("[data-message]")).to_contain_text("on its way")
     assert shop.stock(ticket) == (4, 1, 0)
-    expect(page.locator("[data-message]")).to_have_text("Paid.")
+    expect(page.locator("[data-message]")).to_have_text("Paid.", timeout=15_000)
     assert shop.stock(ticket) == (4, 0, 1)
 
 
