@@ -27,3 +27,9 @@ class WholeNumberField(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+def is_whole(value: Any, most: int) -> bool:
+    """Tell, without a serializer, whether WholeNumberField takes the value for one from 1 to
+    ``most``."""
+    return type(value) is int and 0 < value <= most

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from common.serializers import is_whole
 from services.inventory.api.serializers import (
     CALL_ENTRIES_MAX,
     GROUP_ENTRIES_MAX,
@@ -45,12 +46,12 @@ def hold_of(body: Any) -> Hold | None:
     limit = get("buyer_limit")
     if (
         _is_text(reservation_id)
-        and _is_whole(ticket_id := get("ticket_id"), TICKET_ID_MAX)
-        and _is_whole(quantity := get("quantity"), QUANTITY_MAX)
+        and is_whole(ticket_id := get("ticket_id"), TICKET_ID_MAX)
+        and is_whole(quantity := get("quantity"), QUANTITY_MAX)
         and (order_id is None or (type(order_id) is str and _is_uuid(order_id)))
         and (buyer_id is None or _is_text(buyer_id))
-        and (limit is None or _is_whole(limit, LIMIT_MAX))
-        and (ttl is None or _is_whole(ttl, TTL_SECONDS_MAX))
+        and (limit is None or is_whole(limit, LIMIT_MAX))
+        and (ttl is None or is_whole(ttl, TTL_SECONDS_MAX))
     ):
         return Hold(
             reservation_id,
@@ -89,7 +90,3 @@ def _call_of(group: Any) -> Call | None:
 
 def _is_text(value: Any) -> bool:
     return type(value) is str and _is_id(value) is not None
-
-
-def _is_whole(value: Any, most: int) -> bool:
-    return type(value) is int and 0 < value <= most

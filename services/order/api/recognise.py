@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.serializers import is_whole
 from services.order.api.serializers import (
     ITEMS_MAX,
     QUANTITY_MAX,
@@ -36,10 +37,6 @@ def _is_line(item: Any) -> bool:
     return (
         type(item) is dict
         and item.keys() == _LINE_MEMBERS
-        and _is_whole(item["ticket_id"], TICKET_ID_MAX)
-        and _is_whole(item["quantity"], QUANTITY_MAX)
+        and is_whole(item["ticket_id"], TICKET_ID_MAX)
+        and is_whole(item["quantity"], QUANTITY_MAX)
     )
-
-
-def _is_whole(value: Any, most: int) -> bool:
-    return type(value) is int and 0 < value <= most
