@@ -30,7 +30,6 @@ from common.group_commit import GroupCommit
 from common.idempotency.keys import key_reused
 from common.transactions import in_transaction
 from services.order import inventory_client, offers, saga, sold_out
-from services.order.documents import order_event
 from services.order.inventory_client import Entry, HoldRequest
 from services.order.models import Order, OrderItem, TicketOffer
 from services.order.purchases import Placed, Purchase
@@ -290,10 +289,10 @@ def _insert(drafts: Sequence[_Draft]) -> dict[UUID, _Outcome]:
     }
 
 
-_ORDER_COLUMNS = tuple(field.name for field in Order._meta.concrete_fields)
+_ORDER_COLUMNS = tuple(field.attname for field in Order._meta.concrete_fields)
 _ITEM_COLUMNS = tuple(field.attname for field in OrderItem._meta.concrete_fields)
 _insert_orders = bulk.inserter(Order, *_ORDER_COLUMNS)
-_insert_items = bulk.inserter(OrderItem, *(f.name for f in OrderItem._meta.concrete_fields))
+_insert_items = bulk.inserter(OrderItem, *_ITEM_COLUMNS)
 
 
 def _write(drafts: Sequence[_Draft]) -> None:
@@ -306,10 +305,8 @@ def _write(drafts: Sequence[_Draft]) -> None:
 
 
 def _event(draft: _Draft) -> NewEvent:
-    order, items = draft.order, draft.items
-    step = ORDER_STEPS["reject" if order.status == OrderStatus.REJECTED else "place"]
-    request_id = draft.request_id
-    return NewEvent("order", str(order.pk), step.event, order_event(order, items), request_id)
+    step = ORDER_STEPS["reject" if draft.order.status == OrderStatus.REJECTED else "place"]
+    return saga.event_of(draft.order, draft.items, step.event, draft.request_id)
 
 
 def _overtaken(purchase: Purchase, entries: Sequence[Entry]) -> Placed:

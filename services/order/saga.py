@@ -16,7 +16,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from common.errors import Unavailable
-from common.events.outbox import publish
+from common.events.outbox import NewEvent, publish_all
 from common.failpoints import failpoint
 from common.transactions import in_transaction
 from services.order import inventory_client, late, payments
@@ -83,12 +83,14 @@ def note_refund(order_id: UUID) -> None:
 
 def announce(order: Order, items: Iterable[OrderItem], event_type: str) -> None:
     """Publish the order's whole state; belongs inside the transaction that made it so."""
-    publish(
-        aggregate_type="order",
-        aggregate_id=str(order.id),
-        event_type=event_type,
-        data=order_event(order, items),
-    )
+    publish_all([event_of(order, items, event_type)])
+
+
+def event_of(
+    order: Order, items: Iterable[OrderItem], event_type: str, request_id: str = ""
+) -> NewEvent:
+    """Return the order's whole state as an event; ``request_id`` if not that of the one at work."""
+    return NewEvent("order", str(order.id), event_type, order_event(order, items), request_id)
 
 
 def advance(order: Order) -> Order:
